@@ -1,0 +1,102 @@
+"""Pinhole cameras: pixels, rays and projections.
+
+Camera frame: OpenGL/NeRF (x right, y up, looking along -z). Pixels: x right, y down, pixel centres at
+half-integers, principal point at the image centre, square pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from semflow.records import to_device
+
+MIN_DEPTH = 1e-4  # a point nearer than this (world units) counts as behind the camera
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """T cameras that share one image size and focal length.
+
+    Attributes:
+        c2w: (T, 3, 4) camera-to-world matrices [R | centre].
+        focal: focal length in pixels of an image of `height` x `width`.
+        height: image height in pixels.
+        width: image width in pixels.
+        near: (T,) nearest depth of interest in world units.
+        far: (T,) farthest depth of interest in world units.
+    """
+
+    c2w: Tensor
+    focal: float
+    height: int
+    width: int
+    near: Tensor
+    far: Tensor
+
+    def __len__(self) -> int:
+        return self.c2w.shape[0]
+
+    def to(self, device) -> Cameras:
+        """Copy with every tensor on `device`."""
+        return to_device(self, device)
+
+    def resized(self, height: int, width: int) -> Cameras:
+        """The same cameras with images of another size (the focal length scales with the width)."""
+        return replace(self, focal=self.focal * width / self.width, height=height, width=width)
+
+    def pixels(self) -> Tensor:
+        """(H, W, 2) centres of all pixels."""
+        device = self.c2w.device
+        y, x = torch.meshgrid(
+            torch.arange(self.height, device=device) + 0.5, torch.arange(self.width, device=device) + 0.5, indexing="ij"
+        )
+        return torch.stack([x, y], dim=-1)
+
+    def directions(self, frame: int, uv: Tensor) -> Tensor:
+        """World directions (R, 3) through pixels uv (R, 2), scaled to unit depth along the axis."""
+        x = (uv[..., 0] - 0.5 * self.width) / self.focal
+        y = -(uv[..., 1] - 0.5 * self.height) / self.focal
+        local = torch.stack([x, y, -torch.ones_like(x)], dim=-1)
+        return local @ self.c2w[frame, :, :3].T
+
+    def center(self, frame: int) -> Tensor:
+        """(3,) world position of the camera."""
+        return self.c2w[frame, :, 3]
+
+    def to_camera(self, points_world: Tensor, frame: int) -> Tensor:
+        """World points (..., 3) in the frame of camera `frame`."""
+        return (points_world - self.center(frame)) @ self.c2w[frame, :, :3]
+
+    def depth(self, points_world: Tensor, frame: int) -> Tensor:
+        """Depth (...) of world points along the axis of camera `frame`, positive in front."""
+        return -self.to_camera(points_world, frame)[..., 2]
+
+    def project(self, points_world: Tensor, frame: int) -> tuple[Tensor, Tensor]:
+        """Project world points into camera `frame`.
+
+        Args:
+            points_world: (..., 3) world points (never NDC).
+            frame: camera index.
+
+        Returns:
+            uv (..., 2) pixels, and in_front (...) bool. The uv of points behind the camera are finite
+            but meaningless.
+        """
+        local = self.to_camera(points_world, frame)
+        depth = -local[..., 2]
+        in_front = depth > MIN_DEPTH
+        safe = torch.where(in_front, depth, torch.ones_like(depth))
+        u = local[..., 0] / safe * self.focal + 0.5 * self.width
+        v = -local[..., 1] / safe * self.focal + 0.5 * self.height
+        return torch.stack([u, v], dim=-1), in_front
+
+    def inside(self, uv: Tensor) -> Tensor:
+        """(...) bool: the pixels uv (..., 2) lie in the image."""
+        return (uv[..., 0] >= 0) & (uv[..., 0] <= self.width) & (uv[..., 1] >= 0) & (uv[..., 1] <= self.height)
+
+    def lift(self, uv: Tensor, depth: Tensor, frame: int) -> Tensor:
+        """World points (..., 3) at pixels uv (..., 2) and axis depths (...)."""
+        return self.center(frame) + depth[..., None] * self.directions(frame, uv)
