@@ -307,7 +307,7 @@ class View:
         flow: (H, W, 2) pixels of motion to the next frame's time seen by this camera (scene motion).
         dynamic_opacity: (H, W) share of the pixel explained by the dynamic field, in [0, 1].
         static_rgb: (H, W, 3) the static field alone.
-        dynamic_rgb: (H, W, 3) the dynamic field alone.
+        dynamic_rgb: (H, W, 3) what the dynamic field contributes, over grey.
     """
 
     rgb: Tensor | None = None

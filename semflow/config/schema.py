@@ -169,7 +169,9 @@ class TrainConfig(Checked):
 class RenderConfig(Checked):
     """Rendering of whole images."""
 
-    samples: int = option(64, "samples per ray when rendering", low=2)
+    samples: int = option(64, "evenly spaced samples per ray when rendering", low=2)
+    fine_samples: int = option(0, "further samples per ray, placed where the evenly spaced ones find the static surface", low=0)
+    occupancy: int = option(0, "cells per axis of the grid that skips space without dynamic density (0 = query everywhere)", low=0)
     chunk: int = option(4096, "rays per chunk", low=1)
     flow_density_prior: bool = option(True, "composite logits with the densities (off: uniform weights, an ablation)")
 
