@@ -45,11 +45,18 @@ class LabelMap:
         colors: (K, 3) uint8 label colours.
         foreground: ids of the classes that may move, from foreground_object.txt (less those that a
             setting declares static in this scene).
+        listed_foreground: ids of all classes in foreground_object.txt, static here or not; the metrics'
+            foreground. Equal to `foreground` where not given.
     """
 
     names: tuple[str, ...]
     colors: Tensor
     foreground: tuple[int, ...]
+    listed_foreground: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if self.listed_foreground is None:
+            object.__setattr__(self, "listed_foreground", self.foreground)
 
     def __len__(self) -> int:
         return len(self.names)
