@@ -242,6 +242,6 @@ def _check(path: str, cameras: Cameras, frames: int, time: float | None, camera:
     if time is not None and not 0 <= time <= last:
         raise ConfigError(f"time = {time}: must lie between 0 and {last}, the times of the training frames")
     if camera is not None and path not in ("fixed-view", "dolly"):
-        raise ConfigError(f"camera = {camera}: only the paths fixed-view and dolly use it, {path} does not; leave it out")
+        raise ConfigError(f"camera = {camera}: only fixed-view and dolly use it, {path} does not; leave it out")
     if camera is not None and not 0 <= camera <= last:
         raise ConfigError(f"camera = {camera}: must lie between 0 and {last}, the training cameras")

@@ -94,7 +94,8 @@ def test_projection_and_unprojection_agree_with_kornia(cameras, frame):
 
 
 def test_points_behind_are_flagged_and_finite(cameras):
-    points = torch.tensor([[0.0, 0, 1], [0.3, 0.1, 0], [0, 0, -MIN_DEPTH / 2], [0, 0, -2 * MIN_DEPTH]], dtype=torch.float64)
+    points = [[0.0, 0, 1], [0.3, 0.1, 0], [0, 0, -MIN_DEPTH / 2], [0, 0, -2 * MIN_DEPTH]]
+    points = torch.tensor(points, dtype=torch.float64)
     points.requires_grad_()
     uv, in_front = cameras.project(points, 0)
     assert in_front.tolist() == [False, False, False, True]

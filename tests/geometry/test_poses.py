@@ -48,7 +48,9 @@ def test_average_pose_of_equal_poses_is_that_pose(c2w):
 
 def test_average_of_opposite_turns_is_straight():
     turn = np.array([[np.cos(0.3), 0, np.sin(0.3)], [0, 1, 0], [-np.sin(0.3), 0, np.cos(0.3)]])
-    poses = np.stack([np.concatenate([r, c[:, None]], axis=-1) for r, c in ((turn, np.array([2.0, 0, 0])), (turn.T, np.array([0.0, 2, 4])))])
+    poses = np.zeros((2, 3, 4))
+    poses[:, :, :3] = turn, turn.T
+    poses[:, :, 3] = (2, 0, 0), (0, 2, 4)
     expected = np.eye(4)
     expected[:3, 3] = [1, 1, 2]
     np.testing.assert_allclose(average_pose(poses), expected, atol=1e-12)
@@ -62,8 +64,8 @@ def test_recentring_keeps_relative_poses(c2w):
     new = recenter(c2w)
     for i, j in ((0, 1), (2, 6)):
         np.testing.assert_allclose(new[i, :, :3].T @ new[j, :, :3], c2w[i, :, :3].T @ c2w[j, :, :3], atol=1e-12)
-        np.testing.assert_allclose(
-            new[i, :, :3].T @ (new[j, :, 3] - new[i, :, 3]), c2w[i, :, :3].T @ (c2w[j, :, 3] - c2w[i, :, 3]), atol=1e-12)
+        seen, expected = (poses[i, :, :3].T @ (poses[j, :, 3] - poses[i, :, 3]) for poses in (new, c2w))
+        np.testing.assert_allclose(seen, expected, atol=1e-12)
 
 
 def test_world_is_scaled_by_the_near_percentile(rows, c2w):

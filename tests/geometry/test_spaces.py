@@ -17,7 +17,8 @@ def cameras() -> Cameras:
     for x, y, z, turn in ((0.0, 0.0, 0.0, 0.0), (0.3, -0.1, 0.08, 0.1), (-0.25, 0.15, -0.06, -0.12)):
         roll = 0.3 * turn
         generator = torch.tensor([[0, roll, turn], [-roll, 0, -turn / 2], [-turn, turn / 2, 0]], dtype=torch.float64)
-        poses.append(torch.cat([torch.matrix_exp(generator), torch.tensor([[x], [y], [z]], dtype=torch.float64)], dim=1))
+        centre = torch.tensor([[x], [y], [z]], dtype=torch.float64)
+        poses.append(torch.cat([torch.matrix_exp(generator), centre], dim=1))
     near = torch.tensor([NEAR, NEAR + 0.1, NEAR], dtype=torch.float64)
     far = torch.tensor([FAR, FAR - 0.5, FAR], dtype=torch.float64)
     return Cameras(torch.stack(poses), FOCAL, HEIGHT, WIDTH, near, far)

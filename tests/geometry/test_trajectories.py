@@ -230,12 +230,12 @@ def test_spiral_looks_at_its_focus_and_keeps_within_its_radii():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (dict(path="orbit", frames=3), "novel, fixed-view"),
-    (dict(path="novel", frames=0), "at least 1"),
-    (dict(path="novel", frames=3, time=8.5), "between 0 and 8"),
-    (dict(path="fixed-view", frames=3, camera=9), "between 0 and 8"),
-    (dict(path="fixed-view", frames=3, camera=-1), "between 0 and 8"),
-    (dict(path="spiral", frames=3, camera=1), "leave it out"),
+    ({"path": "orbit", "frames": 3}, "novel, fixed-view"),
+    ({"path": "novel", "frames": 0}, "at least 1"),
+    ({"path": "novel", "frames": 3, "time": 8.5}, "between 0 and 8"),
+    ({"path": "fixed-view", "frames": 3, "camera": 9}, "between 0 and 8"),
+    ({"path": "fixed-view", "frames": 3, "camera": -1}, "between 0 and 8"),
+    ({"path": "spiral", "frames": 3, "camera": 1}, "leave it out"),
 ])
 def test_impossible_requests_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
