@@ -21,6 +21,7 @@ from semflow.viz.video import read_png, require_ffmpeg, write_png, write_video
 PROBE_WIDTH = 96  # pixels: width of the small views that fix the scale of the flow colours
 PROBE_VIEWS = 4
 SIDE_BY_SIDE = "side_by_side"
+MAX_COLUMNS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +128,8 @@ def render_pictures(
             view = renderer.render(scene, trajectory.cameras, i, time, needs)
         pictures = {name: palette.draw(name, view) for name in names}
         if beside:
-            pictures[SIDE_BY_SIDE] = side_by_side([(f"{name}  t={time:.2f}", image) for name, image in pictures.items()])
+            rows = -(-len(names) // MAX_COLUMNS)
+            tiles = [(f"{name}  t={time:.2f}", image) for name, image in pictures.items()]
+            pictures[SIDE_BY_SIDE] = side_by_side(tiles, columns=-(-len(names) // rows))
         for name, image in pictures.items():
             write_png(picture_path(out, name, i), image)

@@ -99,7 +99,7 @@ def test_everything_is_written_where_promised(loaded, tmp_path, capsys):
     assert printed == [str(out / f"{name}.mp4") for name in names]
     assert loaded.requests == [(tmp_path, "cpu", None)]
     wide = imageio.imread(out / "side_by_side" / "0000.png")
-    assert wide.shape == (H + caption_height(H), 8 * W + 7 * GAP, 3)
+    assert wide.shape == (2 * (H + caption_height(H)) + GAP, 4 * W + 3 * GAP, 3)
 
 
 def test_pictures_show_the_views_and_time_runs_fractionally(loaded, tmp_path):
