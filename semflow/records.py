@@ -45,11 +45,18 @@ class LabelMap:
         colors: (K, 3) uint8 label colours.
         foreground: ids of the classes that may move, from foreground_object.txt (less those that a
             setting declares static in this scene).
+        listed_foreground: ids of all classes in foreground_object.txt, static here or not; the metrics'
+            foreground. Equal to `foreground` where not given.
     """
 
     names: tuple[str, ...]
     colors: Tensor
     foreground: tuple[int, ...]
+    listed_foreground: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if self.listed_foreground is None:
+            object.__setattr__(self, "listed_foreground", self.foreground)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -156,6 +163,146 @@ class Rays:
 
 
 @dataclass(frozen=True)
+class FlowTrack:
+    """Where points are at the frames around `frame`.
+
+    Attributes:
+        frame: the integer frame of the points themselves.
+        positions: offset in frames -> (N, 3) field-space points, in the order of time. Offset 0 is always there;
+            a neighbour outside the scene's frames is absent.
+    """
+
+    frame: int
+    positions: dict[int, Tensor]
+
+    def displacement(self, offset: int) -> Tensor:
+        """(N, 3) position at `offset` minus the position at the frame itself."""
+        return self.positions[offset] - self.positions[0]
+
+
+@dataclass(frozen=True)
+class FieldSamples:
+    """What a field says about N points, or R x S points of rays.
+
+    Attributes:
+        density: (...,) raw density sigma; rendering applies relu.
+        rgb: (..., 3) in [0, 1].
+        logits: (..., K) class logits.
+        blend: (...,) share of the dynamic field in [0, 1]; None for the static field.
+    """
+
+    density: Tensor
+    rgb: Tensor
+    logits: Tensor
+    blend: Tensor | None = None
+
+    def on_rays(self, rays: int) -> FieldSamples:
+        """The samples of `rays` rays, (R*S, ...) -> (R, S, ...)."""
+        blend = None if self.blend is None else self.blend.view(rays, -1)
+        return FieldSamples(
+            self.density.view(rays, -1), self.rgb.view(rays, -1, 3), self.logits.view(rays, -1, self.logits.shape[-1]), blend
+        )
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Composited quantities of R rays.
+
+    Attributes:
+        rgb: (R, 3).
+        logits: (R, K) composited class logits.
+        depth: (R,) expected ray parameter u (not divided by the opacity).
+        opacity: (R,) sum of the weights.
+        weights: (R, S) weights of the samples (of the dynamic and static samples added, in a blended rendering).
+    """
+
+    rgb: Tensor
+    logits: Tensor
+    depth: Tensor
+    opacity: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """The same rays rendered with the dynamic field of a neighbouring frame, along the flow.
+
+    Attributes:
+        rays: (R,) bool, the rays that were rendered.
+        samples: dynamic samples (R', S) at the moved points.
+        rendering: their composite along the original rays.
+        track: track (of R'*S points) that starts at the moved points.
+    """
+
+    rays: Tensor
+    samples: FieldSamples
+    rendering: Rendering
+    track: FlowTrack
+
+
+@dataclass(frozen=True)
+class RenderOutputs:
+    """Everything a training step renders for R rays of one frame; what was not asked for is None.
+
+    Attributes:
+        rays: the rays.
+        frame: their frame.
+        u: (R, S) ray parameters of the samples.
+        points: (R, S, 3) field-space points.
+        static, dynamic: raw samples of the fields.
+        static_view, dynamic_view, full: renderings of the static, the dynamic and both fields.
+        dynamic_share: (R,) sum of the weights T b alpha_dy in the blended rendering.
+        track: flow track of the R*S points.
+        neighbours: offset (-1 or +1) -> warped rendering; absent at the ends of the scene.
+    """
+
+    rays: Rays
+    frame: int
+    u: Tensor
+    points: Tensor
+    static: FieldSamples | None = None
+    dynamic: FieldSamples | None = None
+    static_view: Rendering | None = None
+    dynamic_view: Rendering | None = None
+    full: Rendering | None = None
+    dynamic_share: Tensor | None = None
+    track: FlowTrack | None = None
+    neighbours: dict[int, Neighbour] | None = None
+
+
+@dataclass(frozen=True)
+class RayBatch:
+    """Rays of one frame with their targets and validity masks.
+
+    Attributes:
+        rays: R rays.
+        frame: their frame.
+        rgb: (R, 3) colour targets; labels: (R,) int64, -1 = none.
+        moving: (R,) bool motion mask.
+        color_valid: (R,) bool, colour may train the dynamic field.
+        flow: offset (-1, +1) -> (R, 2) optical flow in pixels; flow_valid: the same -> (R,) bool.
+        disparity: (R,) inverse depth, unknown scale and shift.
+        surface_u: (R,) ray parameter of the surface seen by the pixel, as far as it is known.
+        surface_metric: (R,) bool, surface_u is calibrated, not only ordered.
+        triangulated_u: (R,) ray parameter found by triangulation; triangulated_valid: (R,) bool.
+    """
+
+    rays: Rays
+    frame: int
+    rgb: Tensor
+    labels: Tensor
+    moving: Tensor
+    color_valid: Tensor
+    flow: dict[int, Tensor]
+    flow_valid: dict[int, Tensor]
+    disparity: Tensor
+    surface_u: Tensor
+    surface_metric: Tensor
+    triangulated_u: Tensor
+    triangulated_valid: Tensor
+
+
+@dataclass(frozen=True)
 class View:
     """A rendered image; quantities that were not asked for are None.
 
@@ -167,7 +314,7 @@ class View:
         flow: (H, W, 2) pixels of motion to the next frame's time seen by this camera (scene motion).
         dynamic_opacity: (H, W) share of the pixel explained by the dynamic field, in [0, 1].
         static_rgb: (H, W, 3) the static field alone.
-        dynamic_rgb: (H, W, 3) the dynamic field alone.
+        dynamic_rgb: (H, W, 3) what the dynamic field contributes, over grey.
     """
 
     rgb: Tensor | None = None

@@ -68,11 +68,16 @@ class ModelConfig(Checked):
     encoding: str = option("frequency", "frequency (published) or planes (factorised grids)", choices=("frequency", "planes"))
     octaves: int = option(10, "octaves of the frequency encoding", low=1)
     plane_channels: int = option(16, "channels of a plane", low=1)
-    plane_levels: tuple[int, ...] = option((64, 192), "resolutions of the planes, one per level")
+    plane_levels: tuple[int, ...] = option((64, 192), "resolutions of the fields' planes, one per level")
+    flow_plane_levels: tuple[int, ...] = option((16, 48), "resolutions of the flow network's planes, one per level")
+    density_scale: float = option(1.0, "factor on the raw densities of both fields", low=0)
+    code_hidden: int = option(4096, "hidden width of the clip-code MLP", low=1)
+    code_width: int = option(256, "width of the clip code (0 = no clip code)", low=0)
     static_width: int = option(256, "width of the static field", low=1)
     static_blocks: int = option(5, "residual blocks of the static field", low=1)
     static_view_dependent: bool = option(True, "static colour depends on the view direction")
     dynamic_width: int = option(128, "width of the dynamic field", low=1)
+    dynamic_code_blocks: int = option(2, "clip-code blocks of the dynamic field", low=0)
     dynamic_blocks: int = option(3, "residual blocks of the dynamic field after the clip-code blocks", low=1)
     flow_width: int = option(128, "width of the flow network", low=1)
     flow_substeps: int = option(2, "Euler sub-steps K per frame step", low=1)
@@ -113,6 +118,7 @@ class LossConfig(Checked):
     depth_dynamic: float = option(0.0, "dynamic depth against monocular depth", low=0)
     depth_static: float = option(0.0, "static depth against calibrated depth on static rays", low=0)
     depth_agree: float = option(0.0, "dynamic depth equals static depth on static rays", low=0)
+    surface_density: float = option(0.0, "static weights concentrated at the triangulated surface", low=0)
     plane_variation: float = option(0.0, "total variation of the planes in space", low=0)
     plane_time: float = option(0.0, "second-order smoothness of the space-time planes in time", low=0)
 
@@ -137,6 +143,10 @@ class StageConfig(Checked):
     lr: float = option(5e-4, "Adam learning rate of the networks", low=0)
     plane_lr: float = option(2e-2, "Adam learning rate of the planes", low=0)
     decay_steps: int = option(80_000, "steps in which the learning rate falls tenfold", low=1)
+    moving_only: bool = option(
+        False, "terms on the dynamic and the warped renderings, and their neighbour passes, on moving rays only")
+    surface_samples: int = option(0, "of the samples, how many are drawn around the known surface of the pixel", low=0)
+    surface_spread: float = option(0.03, "standard deviation of those samples in u", low=0)
     density_noise: float = option(1.0, "standard deviation of the noise added to densities in training", low=0)
     losses: LossConfig = field(default_factory=LossConfig)
 
@@ -159,7 +169,9 @@ class TrainConfig(Checked):
 class RenderConfig(Checked):
     """Rendering of whole images."""
 
-    samples: int = option(64, "samples per ray when rendering", low=2)
+    samples: int = option(64, "evenly spaced samples per ray when rendering", low=2)
+    fine_samples: int = option(0, "further samples per ray, placed where the evenly spaced ones find the static surface", low=0)
+    occupancy: int = option(0, "cells per axis of the grid that skips space without dynamic density (0 = query everywhere)", low=0)
     chunk: int = option(4096, "rays per chunk", low=1)
     flow_density_prior: bool = option(True, "composite logits with the densities (off: uniform weights, an ablation)")
 

@@ -1,0 +1,68 @@
+"""The dynamic field: what moves (METHOD section 6)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from semflow.fields.aggregation import FlowFeatures
+from semflow.fields.flow import normalised_time
+from semflow.fields.heads import semantic_head
+from semflow.fields.mlp import CodeBlock, ResidualBlock
+from semflow.records import FieldSamples
+
+BLEND_START = -2.0  # the blending starts low: what is not known to move is static
+
+
+class DynamicField(nn.Module):
+    """Density, colour, blending and class logits of a point at a time, given its motion-aware features.
+
+    Args:
+        encoding: module (N, 4), scene -> (N, E) over field-space points and normalised time.
+        width: trunk width D. code_blocks, blocks: blocks with the clip code, then plain residual blocks.
+        code_channels: length of the clip code (0 = none).
+        neighbours: the aggregator gives mean neighbour features.
+        motion_channels: width of the aggregator's motion description (0 = none).
+        classes: K.
+    """
+
+    def __init__(self, encoding: nn.Module, width: int, code_blocks: int, blocks: int, code_channels: int,
+                 neighbours: bool, motion_channels: int, classes: int):
+        super().__init__()
+        self.encoding = encoding
+        self.first = nn.Linear(encoding.out_channels, width)
+        self.code_blocks = nn.ModuleList(CodeBlock(width, code_channels) for _ in range(code_blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.fuse = nn.Linear(width, width) if neighbours else None
+        self.density = nn.Linear(width, 1)
+        self.color = nn.Linear(width, 3)
+        self.blend = nn.Linear(width, 1)
+        nn.init.constant_(self.blend.bias, BLEND_START)
+        self.semantic = semantic_head(width + motion_channels, (width, width // 2), classes)
+
+    def forward(self, points: Tensor, frame: float, frames: int, code: Tensor, features: FlowFeatures,
+                scene: int = 0) -> FieldSamples:
+        """Samples of N points at one frame.
+
+        Args:
+            points: (N, 3) field-space points. frame: frame index. frames: T. code: (Z,) clip code.
+            features: what the aggregator read along the flow.
+        """
+        time = torch.full_like(points[:, :1], normalised_time(frame, frames))
+        hidden = self.first(self.encoding(torch.cat([points, time], dim=-1), scene))
+        for block in self.code_blocks:
+            hidden = block(torch.relu(hidden), code)
+        if self.fuse is not None:
+            hidden = hidden + self.fuse(features.neighbours)
+        for block in self.blocks:
+            if features.current is not None:
+                hidden = hidden + features.current
+            hidden = block(hidden)
+        hidden = torch.relu(hidden)
+        described = hidden if features.motion is None else torch.cat([features.motion, hidden], dim=-1)
+        return FieldSamples(
+            density=self.density(hidden)[:, 0],
+            rgb=torch.sigmoid(self.color(hidden)),
+            logits=self.semantic(described),
+            blend=torch.sigmoid(self.blend(hidden)[:, 0]),
+        )

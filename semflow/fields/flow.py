@@ -1,0 +1,92 @@
+"""The flow network: velocities of points, integrated over frame steps (METHOD section 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from semflow.fields.mlp import CodeBlock
+from semflow.records import FlowTrack
+
+
+def normalised_time(time: float | Tensor, frames: int):
+    """Frame index in [0, frames-1] -> t = 2 time / frames - 1, the only time that networks see."""
+    return 2.0 * time / frames - 1.0
+
+
+class FlowNetwork(nn.Module):
+    """Velocity field v(x, t | clip) and its Euler integral.
+
+    Args:
+        encoding: module (N, 4), scene -> (N, E), over field-space points and normalised time.
+        width: hidden width.
+        code_channels: length of the clip code (0 = none).
+        substeps: Euler steps K per frame step.
+    """
+
+    def __init__(self, encoding: nn.Module, width: int, code_channels: int, substeps: int):
+        super().__init__()
+        self.encoding = encoding
+        self.substeps = substeps
+        self.first = nn.Linear(encoding.out_channels, width)
+        self.blocks = nn.ModuleList(CodeBlock(width, code_channels) for _ in range(2))
+        self.last = nn.Linear(width, 3)
+        nn.init.normal_(self.last.weight, std=1e-3)  # a scene starts at rest
+        nn.init.zeros_(self.last.bias)
+
+    def velocity(self, points: Tensor, time: float, frames: int, code: Tensor, scene: int = 0) -> Tensor:
+        """Velocity in field units per frame step.
+
+        Args:
+            points: (N, 3) field-space points.
+            time: frame index, fractional allowed.
+            frames: T of the scene.
+            code: (Z,) clip code.
+            scene: index of the scene in the model.
+
+        Returns:
+            (N, 3), each component in (-1, 1).
+        """
+        t = torch.full_like(points[:, :1], normalised_time(time, frames))
+        hidden = torch.relu(self.first(self.encoding(torch.cat([points, t], dim=-1), scene)))
+        for block in self.blocks:
+            hidden = block(hidden, code)
+        return torch.tanh(self.last(torch.relu(hidden)))
+
+    def advect(self, points: Tensor, time: float, offset: float, frames: int, code: Tensor, scene: int = 0) -> Tensor:
+        """Where points of `time` are at `time + offset`.
+
+        Each frame step takes K Euler sub-steps x <- x + d v(x, t) / K with d = +1 or -1; a fractional rest takes
+        K shorter ones. Forward and backward are the same function with another offset and keep no state.
+
+        Args:
+            points: (N, 3). offset: frames to move, any sign.
+
+        Returns:
+            (N, 3) field-space points at `time + offset`.
+        """
+        steps = max(1, round(abs(offset) + 0.499)) * self.substeps if offset else 0
+        for step in range(steps):
+            at = time + offset * step / steps
+            points = points + (offset / steps) * self.velocity(points, at, frames, code, scene)
+        return points
+
+    def track(self, points: Tensor, frame: int, length: int, frames: int, code: Tensor, scene: int = 0) -> FlowTrack:
+        """Positions of points at the neighbouring frames.
+
+        Args:
+            points: (N, 3) at integer `frame`.
+            length: 1 (the point alone), 3 (t-1, t, t+1) or 5.
+
+        Returns:
+            FlowTrack in the order of time. Neighbours before the first or after the last frame of this scene are
+            kept out: they are not in the track.
+        """
+        positions = {0: points}
+        for direction in (-1, 1):
+            for distance in range(1, length // 2 + 1):
+                offset = direction * distance
+                if 0 <= frame + offset < frames:
+                    start = positions[offset - direction]
+                    positions[offset] = self.advect(start, frame + offset - direction, direction, frames, code, scene)
+        return FlowTrack(frame=frame, positions=dict(sorted(positions.items())))

@@ -1,0 +1,41 @@
+"""The building blocks of the fields."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """h + W2 relu(W1 relu(h)), the second layer starting at zero so that the block starts as identity."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = nn.Linear(width, width)
+        self.second = nn.Linear(width, width)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(N, width) -> (N, width)."""
+        return hidden + self.second(torch.relu(self.first(torch.relu(hidden))))
+
+
+class CodeBlock(nn.Module):
+    """FC on [hidden, code], then a residual block.
+
+    The code is one vector per scene: its half of the FC is computed once and added as a bias, not per point.
+    """
+
+    def __init__(self, width: int, code_channels: int):
+        super().__init__()
+        self.from_hidden = nn.Linear(width, width)
+        self.from_code = nn.Linear(code_channels, width, bias=False) if code_channels else None
+        self.block = ResidualBlock(width)
+
+    def forward(self, hidden: Tensor, code: Tensor) -> Tensor:
+        """(N, width) hidden and (Z,) code -> (N, width)."""
+        mixed = self.from_hidden(hidden)
+        if self.from_code is not None:
+            mixed = mixed + self.from_code(code)
+        return self.block(torch.relu(mixed))

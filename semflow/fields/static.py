@@ -1,0 +1,59 @@
+"""The static field: the background (METHOD section 6)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from semflow.encoders.positional import FrequencyEncoding
+from semflow.fields.heads import semantic_head
+from semflow.fields.mlp import ResidualBlock
+from semflow.records import FieldSamples
+
+VIEW_OCTAVES = 4
+FEATURE_BLOCKS = 3
+
+
+class StaticField(nn.Module):
+    """Density, colour and class logits of a point of the background.
+
+    Args:
+        encoding: module (N, 3), scene -> (N, E) over field-space points.
+        width: trunk width. blocks: residual blocks.
+        channels: channels of the image features (0 = none).
+        classes: K. view_dependent: colour sees the encoded view direction.
+    """
+
+    def __init__(self, encoding: nn.Module, width: int, blocks: int, channels: int, classes: int, view_dependent: bool):
+        super().__init__()
+        self.encoding = encoding
+        self.first = nn.Linear(encoding.out_channels, width)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.to_feature = nn.Linear(channels, width) if channels else None
+        self.view = FrequencyEncoding(3, VIEW_OCTAVES) if view_dependent else None
+        self.density = nn.Linear(width, 1)
+        view_channels = self.view.out_channels if view_dependent else 0
+        self.color = nn.Sequential(nn.Linear(width + view_channels, width // 2), nn.ReLU(), nn.Linear(width // 2, 3))
+        self.semantic = semantic_head(width, (width // 2,), classes)
+
+    def project_maps(self, maps: Tensor) -> Tensor:
+        """(T, h, w, C) image features -> (T, width, h, w), projected once instead of at every point."""
+        return self.to_feature(maps).permute(0, 3, 1, 2)
+
+    def forward(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int = 0) -> FieldSamples:
+        """Samples of N points.
+
+        Args:
+            points: (N, 3) field-space points. view_dirs: (N, 3) unit world directions.
+            feature: (N, width) projected image feature, added before the first three blocks, or None.
+        """
+        hidden = self.first(self.encoding(points, scene))
+        for number, block in enumerate(self.blocks):
+            if feature is not None and number < FEATURE_BLOCKS:
+                hidden = hidden + feature
+            hidden = block(hidden)
+        hidden = torch.relu(hidden)
+        seen = hidden if self.view is None else torch.cat([hidden, self.view(view_dirs)], dim=-1)
+        return FieldSamples(
+            density=self.density(hidden)[:, 0], rgb=torch.sigmoid(self.color(seen)), logits=self.semantic(hidden)
+        )

@@ -1,0 +1,166 @@
+"""Depth of static pixels from optical flow and known cameras, and calibration of monocular inverse depth with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semflow.geometry.cameras import Cameras
+
+MIN_PARALLAX = 0.01  # radians between the first and the last ray: less does not triangulate
+MAX_REPROJECTION = 1.5  # pixels, mean over the chain
+
+
+@dataclass(frozen=True)
+class Triangulation:
+    """Depth along the axis of each frame's camera.
+
+    Attributes:
+        depth: (T, H, W) world units, meaningful where valid. valid: (T, H, W) bool.
+    """
+
+    depth: Tensor
+    valid: Tensor
+
+
+def read_image(image: Tensor, uv: Tensor) -> Tensor:
+    """Bilinear read of (H, W, C) at pixels uv (N, 2): (N, C)."""
+    height, width, _ = image.shape
+    grid = (uv * torch.tensor([2.0 / width, 2.0 / height], device=uv.device) - 1)[None, None]
+    return F.grid_sample(image.permute(2, 0, 1)[None], grid, padding_mode="border", align_corners=False)[0, :, 0].T
+
+
+@dataclass
+class NormalEquations:
+    """Sums of the least-squares point nearest to all rays of each pixel: A x = b, A (N, 3, 3), b (N, 3)."""
+
+    a: Tensor
+    b: Tensor
+
+    def add(self, center: Tensor, direction: Tensor, weight: Tensor) -> None:
+        """Add rays from `center` (3,) along unit `direction` (N, 3) with weights (N,)."""
+        off_ray = torch.eye(3, device=direction.device) - direction[:, :, None] * direction[:, None, :]
+        self.a += weight[:, None, None] * off_ray
+        self.b += weight[:, None] * (off_ray @ center)
+
+
+def follow(frame: int, step: int, reach: int, cameras: Cameras, flow: Tensor, usable: Tensor):
+    """Follow all pixels of a frame along chained flows while they stay usable.
+
+    Yields:
+        (other frame, uv (N, 2) there, alive (N,) bool).
+    """
+    uv = cameras.pixels().flatten(0, 1)
+    alive = torch.ones(len(uv), dtype=torch.bool, device=uv.device)
+    for distance in range(1, reach + 1):
+        here, there = frame + step * (distance - 1), frame + step * distance
+        if not 0 <= there < len(cameras):
+            return
+        alive = alive & (read_image(usable[here][..., None].float(), uv)[:, 0] > 0.99)
+        uv = uv + read_image(flow[here], uv)
+        alive = alive & cameras.inside(uv)
+        yield there, uv, alive
+
+
+def triangulate(cameras: Cameras, flow_forward: Tensor, forward_valid: Tensor, flow_backward: Tensor,
+                backward_valid: Tensor, motion: Tensor, reach: int = 4) -> Triangulation:
+    """Triangulate every static pixel from its flow chains in both directions of time.
+
+    Args:
+        cameras: T cameras of (H, W) images.
+        flow_forward, flow_backward: (T, H, W, 2) pixels; *_valid: (T, H, W) bool.
+        motion: (T, H, W) bool, moving pixels take no part.
+        reach: longest chain in frames, each way.
+
+    Returns:
+        Depths that reproject within 1.5 pixels, seen with enough parallax, in front of the camera.
+    """
+    depths, valids = [], []
+    static = ~motion
+    chains = ((1, flow_forward, forward_valid & static), (-1, flow_backward, backward_valid & static))
+    for frame in range(len(cameras)):
+        seen = [item for step, flow, usable in chains for item in follow(frame, step, reach, cameras, flow, usable)]
+        depth, valid = triangulate_frame(cameras, frame, seen)
+        depths.append(depth)
+        valids.append(valid & static[frame])
+    return Triangulation(torch.stack(depths), torch.stack(valids))
+
+
+def triangulate_frame(cameras: Cameras, frame: int, seen: list[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Depth (H, W) and validity (H, W) of one frame from the pixels where it is seen in others."""
+    pixels = cameras.pixels().flatten(0, 1)
+    direction = F.normalize(cameras.directions(frame, pixels), dim=-1)
+    equations = NormalEquations(torch.zeros(len(pixels), 3, 3, device=pixels.device), torch.zeros_like(direction))
+    equations.add(cameras.center(frame), direction, torch.ones(len(pixels), device=pixels.device))
+    for other, uv, alive in seen:
+        equations.add(cameras.center(other), F.normalize(cameras.directions(other, uv), dim=-1), alive.float())
+    regular = equations.a + 1e-6 * torch.eye(3, device=pixels.device)
+    points = torch.linalg.solve(regular, equations.b)
+    error, count, parallax = (torch.zeros(len(pixels), device=pixels.device) for _ in range(3))
+    for other, uv, alive in seen:
+        found, in_front = cameras.project(points, other)
+        error += torch.where(alive & in_front, (found - uv).norm(dim=-1), 0.0)
+        error += torch.where(alive & ~in_front, 1e3, 0.0)
+        count += alive
+        to_here, to_there = (F.normalize(points - cameras.center(f), dim=-1) for f in (frame, other))
+        angle = torch.linalg.cross(to_here, to_there).norm(dim=-1)
+        parallax = torch.maximum(parallax, torch.where(alive, angle, 0.0))
+    depth = cameras.depth(points, frame)
+    good = (count > 0) & (parallax > MIN_PARALLAX) & (error < MAX_REPROJECTION * count) & (depth > 1e-3)
+    shape = (cameras.height, cameras.width)
+    return torch.where(good, depth, 1.0).view(shape), good.view(shape)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Metric depth from monocular inverse depth.
+
+    Attributes:
+        depth: (T, H, W) world units. calibrated: (T,) bool, False where too few pixels were triangulated.
+        error: (T,) median relative error of the inverse depth on triangulated pixels.
+    """
+
+    depth: Tensor
+    calibrated: Tensor
+    error: Tensor
+
+
+def calibrate(disparity: Tensor, triangulation: Triangulation, near: float, far: float, min_pixels: int = 100) -> Calibration:
+    """Fit 1 / depth = scale * disparity + shift per frame, robustly (iteratively reweighted least squares, L1).
+
+    Args:
+        disparity: (T, H, W) inverse depth with unknown scale and shift per frame.
+        near, far: depths are clamped to this range of world units.
+        min_pixels: frames with fewer triangulated pixels stay uncalibrated.
+    """
+    depths, flags, errors = [], [], []
+    for frame in range(len(disparity)):
+        valid = triangulation.valid[frame]
+        known = int(valid.sum()) >= min_pixels
+        scale_shift = fit_affine(disparity[frame][valid], 1.0 / triangulation.depth[frame][valid]) if known else None
+        known = known and bool(scale_shift[0] > 0)
+        inverse = disparity[frame] * scale_shift[0] + scale_shift[1] if known else torch.ones_like(disparity[frame])
+        depths.append(1.0 / inverse.clamp(1.0 / far, 1.0 / near))
+        flags.append(known)
+        relative = (inverse * triangulation.depth[frame] - 1).abs()[valid]
+        errors.append(float(relative.median()) if known else float("nan"))
+    device = disparity.device
+    return Calibration(torch.stack(depths), torch.tensor(flags, device=device), torch.tensor(errors, device=device))
+
+
+def fit_affine(x: Tensor, y: Tensor, rounds: int = 20) -> Tensor:
+    """(2,) scale and shift of the L1 fit y = scale * x + shift for x, y (N,)."""
+    x, y = x.double(), y.double()
+    centre, spread = x.mean(), x.std().clamp(min=1e-12)
+    design = torch.stack([(x - centre) / spread, torch.ones_like(x)], dim=-1)
+    weight = torch.ones_like(x)
+    for _ in range(rounds):
+        root = weight.sqrt()
+        solution = torch.linalg.lstsq(design * root[:, None], (y * root)[:, None]).solution[:, 0]
+        residual = (design @ solution - y).abs()
+        weight = 1.0 / residual.clamp(min=1e-6 * float(y.abs().median()) + 1e-12)
+    scale = solution[0] / spread
+    return torch.stack([scale, solution[1] - scale * centre]).float()

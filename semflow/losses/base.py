@@ -1,0 +1,98 @@
+"""Loss terms declare what they need; a set of terms applies the weights, in this one place.
+
+A term is a function of `LossInputs` that returns a scalar, averaged under its own mask. A term whose mask is empty (a
+frame without moving pixels, a boundary frame without a neighbour) contributes zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from semflow.config.schema import LossConfig
+from semflow.models.semantic_flow import SceneContext, SemanticFlow
+from semflow.records import RayBatch, RenderOutputs
+from semflow.rendering.renderer import Branches
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """What a loss term may look at.
+
+    Attributes:
+        outputs, batch: renderings and targets of R rays. scene, model: geometry and networks.
+        moving_only: terms on the dynamic and the warped renderings count on moving rays only.
+    """
+
+    outputs: RenderOutputs
+    batch: RayBatch
+    scene: SceneContext
+    model: SemanticFlow
+    moving_only: bool
+
+    @property
+    def dynamic_rays(self) -> Tensor:
+        """(R,) bool: the rays on which the dynamic field alone is supervised."""
+        return self.batch.moving if self.moving_only else torch.ones_like(self.batch.moving)
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """A named loss.
+
+    Attributes:
+        name: its key in `LossConfig`. weight: factor in the total. function: LossInputs -> scalar.
+        needs: what the renderer must compute for it.
+    """
+
+    name: str
+    weight: float
+    function: Callable[[LossInputs], Tensor]
+    needs: Branches
+
+
+REGISTRY: dict[str, tuple[Callable[[LossInputs], Tensor], Branches]] = {}
+
+
+def loss_term(name: str, **needs: bool):
+    """Register a loss function under its key in `LossConfig`, with the branches it needs."""
+
+    def register(function):
+        REGISTRY[name] = (function, Branches(**needs))
+        return function
+
+    return register
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of values (R,) or (R, ...) over the rays where mask (R,) holds; zero where it holds nowhere."""
+    per_ray = values.flatten(1).mean(1) if values.dim() > 1 else values
+    return (per_ray * mask).sum() / mask.sum().clamp(min=1)
+
+
+class LossSet:
+    """The terms of a stage: those whose weight is not zero.
+
+    Args:
+        config: the weights.
+        moving_only: see `LossInputs`.
+    """
+
+    def __init__(self, config: LossConfig, moving_only: bool):
+        self.moving_only = moving_only
+        weights = {item.name: getattr(config, item.name) for item in fields(config)}
+        self.terms = [LossTerm(name, weight, *REGISTRY[name]) for name, weight in weights.items() if weight]
+        self.branches = Branches()
+        for term in self.terms:
+            self.branches = self.branches | term.needs
+
+    def __call__(self, outputs: RenderOutputs, batch: RayBatch, scene: SceneContext, model: SemanticFlow
+                 ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted total (scalar) and the unweighted terms by name."""
+        inputs = LossInputs(outputs, batch, scene, model, self.moving_only)
+        values = {term.name: term.function(inputs) for term in self.terms}
+        total = sum(term.weight * values[term.name] for term in self.terms)
+        return total, values

@@ -1,0 +1,219 @@
+"""The model: encoders, flow network, aggregation and fields of one or several scenes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from semflow.config.schema import EncoderConfig, ModelConfig
+from semflow.encoders.features import FrameFeatures, build_image_encoder, build_video_encoder
+from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding
+from semflow.encoders.reduction import reduce_channels
+from semflow.encoders.sampling import read_map
+from semflow.fields.aggregation import FlowAggregator, FlowAttentionAggregator, MeanAggregator, PointAggregator
+from semflow.fields.dynamic import DynamicField
+from semflow.fields.flow import FlowNetwork
+from semflow.fields.static import StaticField
+from semflow.geometry.cameras import Cameras
+from semflow.geometry.spaces import Space
+from semflow.records import FieldSamples, FlowTrack
+
+
+@dataclass(frozen=True)
+class SceneShape:
+    """What the sizes of a model depend on in a scene.
+
+    Attributes:
+        frames: T.
+        box: (2, 3) lower and upper corner of the sampled volume in field space.
+    """
+
+    frames: int
+    box: Tensor
+
+
+@dataclass(frozen=True)
+class SceneContext:
+    """A scene as the fields see it: geometry and features.
+
+    Attributes:
+        index: number of the scene in the model.
+        frames: T.
+        cameras, space: training cameras and field space.
+        rgb: (T, H, W, 3) frames, read by a jointly trained encoder.
+        video: frozen video features, None if the encoder is trained jointly.
+        image: frozen image features of the static branch, None without.
+    """
+
+    index: int
+    frames: int
+    cameras: Cameras
+    space: Space
+    rgb: Tensor
+    video: FrameFeatures | None
+    image: FrameFeatures | None
+
+
+@dataclass(frozen=True)
+class ReadyMaps:
+    """Maps of some frames, projected with the current weights, ready to be read at points.
+
+    Attributes:
+        dynamic: frame -> (P, h, w). static: frame -> (D, h, w). code: (Z,) clip code (empty without).
+    """
+
+    dynamic: dict[int, Tensor]
+    static: dict[int, Tensor]
+    code: Tensor
+
+
+class SemanticFlow(nn.Module):
+    """All networks of the method; every scene shares them (factorised planes are kept per scene).
+
+    Args:
+        model: sizes. encoder: kinds of encoders and their weights. classes: K.
+        shapes: one per scene. seed: seed of randomly initialised encoders.
+    """
+
+    def __init__(self, model: ModelConfig, encoder: EncoderConfig, classes: int, shapes: list[SceneShape], seed: int):
+        super().__init__()
+        self.config, self.pca = model, encoder.pca
+        self.video_encoder = build_video_encoder(encoder, seed)
+        self.image_encoder = build_image_encoder(encoder, seed)
+        code_width = model.code_width if self.video_encoder.code_channels else 0
+        self.code_mlp = nn.Sequential(
+            nn.Linear(self.video_encoder.code_channels, model.code_hidden), nn.ReLU(), nn.Linear(model.code_hidden, code_width)
+        ) if code_width else None
+        self.flow = FlowNetwork(
+            self.flow_encoding(shapes), model.flow_width, code_width, model.flow_substeps)
+        self.aggregator = build_aggregator(model, self.reduced(self.video_encoder.channels))
+        self.static = StaticField(
+            self.field_encoding(shapes, with_time=False), model.static_width, model.static_blocks,
+            self.reduced(self.image_encoder.channels), classes, model.static_view_dependent)
+        self.dynamic = DynamicField(
+            self.field_encoding(shapes, with_time=True), model.dynamic_width, model.dynamic_code_blocks,
+            model.dynamic_blocks, code_width, self.aggregator.use_neighbours, self.aggregator.out_channels, classes)
+
+    def reduced(self, channels: int) -> int:
+        """Channels of a frozen map after the optional PCA."""
+        return min(channels, self.pca) if self.pca and not self.video_encoder.trainable else channels
+
+    def field_encoding(self, shapes: list[SceneShape], with_time: bool) -> nn.Module:
+        """Encoding of the static (x) or dynamic (x, t) field."""
+        if self.config.encoding == "frequency":
+            return FrequencyEncoding(4 if with_time else 3, self.config.octaves)
+        boxes, steps = plane_boxes(shapes, with_time)
+        return PlaneEncoding(boxes, self.config.plane_channels, self.config.plane_levels, steps)
+
+    def flow_encoding(self, shapes: list[SceneShape]) -> nn.Module:
+        """Encoding of the flow network: L2-normalised frequencies, or coarser planes."""
+        if self.config.encoding == "frequency":
+            return FrequencyEncoding(4, self.config.octaves, normalize=True)
+        boxes, steps = plane_boxes(shapes, with_time=True)
+        return PlaneEncoding(boxes, self.config.plane_channels, self.config.flow_plane_levels, steps)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by group: `static` (the static field) and `dynamic` (everything else).
+
+        Every trainable parameter of the model is in exactly one group.
+        """
+        static = {id(p) for p in self.static.parameters()}
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        return {
+            "static": [p for p in trainable if id(p) in static],
+            "dynamic": [p for p in trainable if id(p) not in static],
+        }
+
+    @torch.no_grad()
+    def encode(self, index: int, rgb: Tensor, cameras: Cameras, space: Space) -> SceneContext:
+        """Run the frozen encoders once over the frames (T, H, W, 3) of a scene."""
+        frames = rgb.permute(0, 3, 1, 2).contiguous()
+        video = None if self.video_encoder.trainable else self.reduce(self.video_encoder(frames))
+        image = self.reduce(self.image_encoder(frames)) if self.image_encoder.channels else None
+        return SceneContext(index, len(rgb), cameras, space, rgb, video, image)
+
+    def reduce(self, features: FrameFeatures) -> FrameFeatures:
+        """Apply the optional PCA."""
+        if self.pca and features.maps.shape[-1] > self.pca:
+            return reduce_channels(features, self.pca)[0]
+        return features
+
+    def ready_maps(self, scene: SceneContext, dynamic_frames: list[int], static_frames: list[int]) -> ReadyMaps:
+        """Project the maps of the named frames with the current weights."""
+        features = scene.video
+        if features is None:
+            wanted = scene.rgb[dynamic_frames].permute(0, 3, 1, 2)
+            features = self.video_encoder(wanted)
+            maps = features.maps
+        else:
+            maps = features.maps[dynamic_frames]
+        code = self.code_mlp(features.code) if self.code_mlp else maps.new_zeros(0)
+        dynamic, static = {}, {}
+        if self.aggregator.channels and dynamic_frames:
+            dynamic = dict(zip(dynamic_frames, self.aggregator.project_maps(maps)))
+        if scene.image is not None and static_frames:
+            static = dict(zip(static_frames, self.static.project_maps(scene.image.maps[static_frames])))
+        return ReadyMaps(dynamic, static, code)
+
+    def static_samples(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int) -> FieldSamples:
+        """Static field at N points (N, 3), view_dirs (N, 3), with the image feature of frame `source`."""
+        feature = None
+        if scene.image is not None:
+            uv, in_front = scene.cameras.project(scene.space.to_world(points), source)
+            visible = in_front & scene.cameras.inside(uv)
+            feature = read_map(maps.static[source], uv, scene.cameras.height, scene.cameras.width) * visible[:, None]
+        return self.scaled(self.static(points, view_dirs, feature, scene.index))
+
+    def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
+        """Dynamic field at the points of a track (N = rays * S)."""
+        features = self.aggregator(track, maps.dynamic, scene.cameras, scene.space, rays)
+        samples = self.dynamic(track.positions[0], track.frame, scene.frames, maps.code, features, scene.index)
+        return self.scaled(samples)
+
+    def scaled(self, samples: FieldSamples) -> FieldSamples:
+        """Apply the density scale."""
+        return FieldSamples(samples.density * self.config.density_scale, samples.rgb, samples.logits, samples.blend)
+
+    def track(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, frame: int, length: int | None = None) -> FlowTrack:
+        """Flow track of N points (N, 3) of an integer frame."""
+        return self.flow.track(points, frame, length or self.config.flow_length, scene.frames, maps.code, scene.index)
+
+
+def plane_boxes(shapes: list[SceneShape], with_time: bool) -> tuple[Tensor, tuple[int, ...]]:
+    """(scenes, 2, 3 or 4) boxes of the encodings' coordinates, and the frames of each scene.
+
+    The time axis runs from the first to the last frame in normalised time, so a grid row is a frame.
+    """
+    boxes = torch.stack([shape.box for shape in shapes])
+    if not with_time:
+        return boxes, ()
+    limits = [[-1.0, 2.0 * (shape.frames - 1) / shape.frames - 1.0] for shape in shapes]
+    return torch.cat([boxes, torch.tensor(limits)[..., None]], dim=-1), tuple(shape.frames for shape in shapes)
+
+
+def build_aggregator(model: ModelConfig, channels: int) -> FlowAggregator:
+    """The aggregator that the configuration names; `none` reads no features."""
+    if model.aggregator == "none" or not channels:
+        return PointAggregator(0, model.dynamic_width)
+    if model.aggregator == "point":
+        return PointAggregator(channels, model.dynamic_width)
+    if model.aggregator == "mean":
+        return MeanAggregator(channels, model.dynamic_width, model.flow_length)
+    return FlowAttentionAggregator(
+        channels, model.dynamic_width, model.flow_length, model.attention_width, model.attention_heads,
+        model.attention_head_width, model.displacement, model.ray_attention)
+
+
+def scene_box(cameras: Cameras, space: Space) -> Tensor:
+    """(2, 3) box around all training rays in field space."""
+    corners = torch.tensor([[0.0, 0.0], [1, 0], [0, 1], [1, 1]], device=cameras.c2w.device)
+    corners = corners * torch.tensor([float(cameras.width), float(cameras.height)], device=cameras.c2w.device)
+    ends = []
+    for frame in range(len(cameras)):
+        directions = cameras.directions(frame, corners)
+        origins, along = space.cut_rays(cameras.center(frame).expand_as(directions), directions)
+        ends += [origins, origins + along]
+    points = torch.cat(ends)
+    return torch.stack([points.min(0).values, points.max(0).values])

@@ -1,0 +1,154 @@
+"""Rendering of ray batches in training: every branch that the losses need, and none that they do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
+from semflow.records import FieldSamples, FlowTrack, Neighbour, RayBatch, RenderOutputs
+from semflow.rendering.compositing import composite, composite_blended, sample_distances
+from semflow.rendering.samples import around_surface, stratified
+
+
+@dataclass(frozen=True)
+class Branches:
+    """What a training step has to render; the union of what its loss terms declare.
+
+    Attributes:
+        static, dynamic: query this field and render it alone.
+        full: the blended rendering (needs both).
+        track: the flow track of the points.
+        neighbours: the warped renderings at t-1 and t+1.
+        second_track: tracks that start at the moved points (cycle, second-order smoothness).
+    """
+
+    static: bool = False
+    dynamic: bool = False
+    full: bool = False
+    track: bool = False
+    neighbours: bool = False
+    second_track: bool = False
+
+    def __or__(self, other: Branches) -> Branches:
+        return Branches(*(a or b for a, b in zip(vars(self).values(), vars(other).values())))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a training step samples its rays: see `StageConfig`."""
+
+    samples: int
+    surface_samples: int
+    surface_spread: float
+    density_noise: float
+    moving_only: bool
+    density_prior: bool
+
+
+class Renderer:
+    """Renders ray batches of one frame of one scene.
+
+    Args:
+        model: the networks. branches: what to compute. sampling: how rays are sampled.
+        static_frozen: the static field is not trained: no gradients are kept for it.
+    """
+
+    def __init__(self, model: SemanticFlow, branches: Branches, sampling: Sampling, static_frozen: bool):
+        self.model, self.branches, self.sampling, self.static_frozen = model, branches, sampling, static_frozen
+
+    def render(self, scene: SceneContext, batch: RayBatch, generator: torch.Generator) -> RenderOutputs:
+        """Render a batch; random numbers come from `generator` alone."""
+        rays, branches = batch.rays, self.branches
+        u = self.sample(batch, generator)
+        points = rays.at(u)
+        distances = sample_distances(u, rays.directions)
+        source = self.static_source(scene, batch.frame, generator)
+        maps = self.maps(scene, batch.frame, source)
+        parts = {}
+        if branches.static or branches.full:
+            static = self.static(scene, maps, points, rays.view_dirs, source, generator)
+            parts["static"] = static
+            parts["static_view"] = composite(static, u, distances, self.sampling.density_prior)
+        if branches.dynamic or branches.full:
+            track = self.model.track(scene, maps, points.flatten(0, 1), batch.frame, self.track_length())
+            dynamic = self.dynamic(scene, maps, track, len(rays), generator)
+            parts |= {"track": track, "dynamic": dynamic}
+            parts["dynamic_view"] = composite(dynamic, u, distances, self.sampling.density_prior)
+            if branches.neighbours or branches.second_track:
+                parts["neighbours"] = self.neighbours(scene, maps, batch, track, u, distances, generator)
+        if branches.full:
+            parts["full"], parts["dynamic_share"] = composite_blended(
+                parts["static"], parts["dynamic"], u, distances, self.sampling.density_prior)
+        return RenderOutputs(rays=rays, frame=batch.frame, u=u, points=points, **parts)
+
+    def sample(self, batch: RayBatch, generator: torch.Generator) -> Tensor:
+        """(R, S) sorted ray parameters: stratified ones, and some around the known surface if asked."""
+        sampling, count = self.sampling, len(batch.rays)
+        u = stratified(count, sampling.samples - sampling.surface_samples, generator, batch.rgb.device)
+        if sampling.surface_samples:
+            near = around_surface(batch.surface_u, sampling.surface_samples, sampling.surface_spread, generator)
+            u = torch.cat([u, near], dim=1).sort(dim=1).values
+        return u
+
+    def static_source(self, scene: SceneContext, frame: int, generator: torch.Generator) -> int:
+        """A random *other* frame for the static features, so that the current foreground cannot leak in."""
+        shift = torch.randint(1, scene.frames, (1,), generator=generator, device=generator.device)
+        return int(frame + shift) % scene.frames
+
+    def track_length(self) -> int:
+        """At least t-1 and t+1 where a loss needs them, even if the aggregator reads fewer."""
+        needed = self.branches.track or self.branches.neighbours or self.branches.second_track
+        return max(3 if needed else 1, 2 * self.model.aggregator.reach + 1)
+
+    def maps(self, scene: SceneContext, frame: int, source: int) -> ReadyMaps:
+        """Project the maps of the frames that this step reads."""
+        if not (self.branches.dynamic or self.branches.full):
+            return self.model.ready_maps(scene, [], [source])
+        passes = self.branches.neighbours or self.branches.second_track
+        reach = self.model.aggregator.reach + (1 if passes else 0)
+        frames = [f for f in range(frame - reach, frame + reach + 1) if 0 <= f < scene.frames]
+        return self.model.ready_maps(scene, frames, [source])
+
+    def static(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int,
+               generator: torch.Generator) -> FieldSamples:
+        """(R, S) static samples."""
+        rays, samples, _ = points.shape
+        dirs = view_dirs[:, None].expand(-1, samples, -1).flatten(0, 1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.static_frozen):
+            found = self.model.static_samples(scene, maps, points.flatten(0, 1), dirs, source)
+        return self.noisy(found, generator, 0.0 if self.static_frozen else self.sampling.density_noise).on_rays(rays)
+
+    def dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int,
+                generator: torch.Generator) -> FieldSamples:
+        """(R, S) dynamic samples at the points of a track."""
+        found = self.model.dynamic_samples(scene, maps, track, rays)
+        return self.noisy(found, generator, self.sampling.density_noise).on_rays(rays)
+
+    def noisy(self, samples: FieldSamples, generator: torch.Generator, deviation: float) -> FieldSamples:
+        """Add normal noise to the raw densities."""
+        if not deviation:
+            return samples
+        noise = torch.randn(samples.density.shape, generator=generator, device=samples.density.device)
+        return FieldSamples(samples.density + deviation * noise, samples.rgb, samples.logits, samples.blend)
+
+    def neighbours(self, scene: SceneContext, maps: ReadyMaps, batch: RayBatch, track: FlowTrack, u: Tensor,
+                   distances: Tensor, generator: torch.Generator) -> dict[int, Neighbour]:
+        """The warped renderings that exist for this frame, on all rays or on the moving ones."""
+        chosen = batch.moving if self.sampling.moving_only else torch.ones_like(batch.moving)
+        if not chosen.any():
+            return {}
+        count = int(chosen.sum())
+        per_point = chosen[:, None].expand_as(u).flatten()
+        found = {}
+        for offset in (-1, 1):
+            if offset not in track.positions:
+                continue
+            moved = track.positions[offset][per_point]
+            moved_track = self.model.track(scene, maps, moved, batch.frame + offset, self.track_length())
+            samples = self.dynamic(scene, maps, moved_track, count, generator)
+            rendering = composite(samples, u[chosen], distances[chosen], self.sampling.density_prior)
+            found[offset] = Neighbour(rays=chosen, samples=samples, rendering=rendering, track=moved_track)
+        return found
