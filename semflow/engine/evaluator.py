@@ -1,0 +1,259 @@
+"""Evaluation of a renderer under a named protocol, beside what mere copying scores.
+
+`<out>/<protocol>/metrics.json` holds
+    protocol    every choice of the protocol
+    subset      {"every": N, "images": evaluated, "of": all that have truth}
+    notes       what could not be computed, and why
+    mean        group -> {"ours", "copying"} -> metric, mean over scenes
+    scenes      scene -> {"labelled_frames", "color_frames", "foreground",
+                          "groups": group -> {"images", "labelled_images", "ours", "copying"} or null,
+                          "images": [{"time", "camera", "color_group", "label_group", "ours", "copying"}]}
+Times and cameras are 0-based, null stands for what is not known. Beside it lie `table.txt`, `<scene>/overview.png` and,
+where views are saved, `<scene>/t000_c000_rgb.png` and `<scene>/t000_c000_labels.png`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from semflow.engine.copying import CopyingRenderer
+from semflow.engine.evaluation_files import OverviewRow, choose_overview, save_overview, save_view
+from semflow.engine.evaluation_table import format_table
+from semflow.engine.protocols import EvaluationProtocol, SeenInTraining
+from semflow.engine.scene_truth import FlowTruth, Pair, SceneTruth
+from semflow.engine.scores import (
+    Group,
+    ImageResult,
+    ImageScores,
+    Metrics,
+    make_group,
+    mean_over_scenes,
+    score_colors,
+    score_flow,
+    score_labels,
+)
+from semflow.metrics.image import Lpips, find_lpips
+from semflow.records import SceneData, View
+from semflow.rendering.view_renderer import ViewRenderer
+from semflow.utils.errors import CheckpointError, ConfigError
+from semflow.utils.files import write_json, write_text
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """Scores of one scene.
+
+    Attributes:
+        scene: the scene.
+        seen: what training saw of it.
+        images: every scored image, camera by camera.
+        groups: group name -> scores; None where no image belongs to the group.
+        of: number of images that have truth, evaluated or not.
+    """
+
+    scene: SceneData
+    seen: SeenInTraining
+    images: list[ImageResult]
+    groups: dict[str, Group | None]
+    of: int
+
+    def to_json(self) -> dict:
+        """See the module's text."""
+        label_map = self.scene.label_map
+        return {
+            "labelled_frames": list(self.seen.labelled),
+            "color_frames": list(self.seen.colored),
+            "foreground": [label_map.names[identity] for identity in label_map.foreground],
+            "groups": {name: None if group is None else group.to_json() for name, group in self.groups.items()},
+            "images": [
+                {**vars(image), "ours": image.ours.metrics, "copying": image.copying.metrics} for image in self.images
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Everything an evaluation found.
+
+    Attributes:
+        protocol: what was done.
+        scenes: per scene.
+        means: group name -> {"ours", "copying"} -> metric, mean over scenes.
+        folder: where the files were written.
+        table: text to print.
+    """
+
+    protocol: EvaluationProtocol
+    scenes: list[SceneResult]
+    means: dict[str, dict[str, Metrics]]
+    folder: Path
+    table: str
+
+    @property
+    def headline(self) -> Metrics:
+        """The model's metrics of the group that counts, mean over scenes."""
+        return self.means[self.protocol.headline]["ours"]
+
+
+def evaluate(
+    renderer: ViewRenderer,
+    scenes: Sequence[SceneData],
+    out: Path,
+    protocol: EvaluationProtocol,
+    save: bool = False,
+    truth_labels: Mapping[str, Tensor] | None = None,
+    truth_flow: Mapping[str, FlowTruth] | None = None,
+    color_frames: Mapping[str, Collection[int]] | None = None,
+    every: int = 1,
+    progress: bool = True,
+) -> EvaluationResult:
+    """Render and score the scenes, write the files described above, replacing those of an earlier evaluation.
+
+    Args:
+        renderer: the model, or anything else that renders; asked for one camera after the other.
+        scenes: scenes with the labels that training was given: they tell held-out times from training times.
+        out: evaluation folder; files go to `out/<protocol>`.
+        protocol: see `protocols`.
+        save: write a PNG of colours and one of labels of every time and camera, also of those without truth.
+        truth_labels: scene -> (T, H, W) int64 labels of the own frames as truth; default: the scene's.
+        truth_flow: scene -> truth of the scene motion, where there is one.
+        color_frames: scene -> frames whose colours were trained on; default: all.
+        every: N evaluates one in N (time, camera) pairs.
+        progress: show a bar.
+
+    Raises:
+        ConfigError: `every` below 1.
+        CheckpointError: the renderer gives something that is no image.
+        DataError: a truth file is broken.
+    """
+    if every < 1:
+        raise ConfigError(f"every = {every}: must be at least 1")
+    folder = Path(out) / protocol.name
+    truths = [
+        SceneTruth(scene, (truth_labels or {}).get(scene.name, scene.labels), (truth_flow or {}).get(scene.name))
+        for scene in scenes
+    ]
+    lpips = find_lpips(str(scoring_device(scenes[0].rgb.device)))
+    judge = Judge(renderer, CopyingRenderer({scene.name: scene for scene in scenes}), protocol, lpips)
+    results = []
+    for truth in truths:
+        seen = truth.seen((color_frames or {}).get(truth.scene.name))
+        results.append(evaluate_scene(judge, truth, seen, folder / truth.scene.name, save, every, progress))
+    return write_result(folder, protocol, results, every, save, make_notes(protocol, results, lpips, every))
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Renders an image by the model and by copying, and scores both by the same code."""
+
+    renderer: ViewRenderer
+    copying: ViewRenderer
+    protocol: EvaluationProtocol
+    lpips: Lpips
+
+    def render(self, renderer: ViewRenderer, truth: SceneTruth, pair: Pair) -> View:
+        """A view on the device of scoring.
+
+        Raises:
+            CheckpointError: colours of the wrong size, or not finite.
+        """
+        scene = truth.scene
+        what = {"rgb"} | ({"semantic"} if len(scene.label_map) else set())
+        if truth.flow is not None and self.protocol.flow_error:
+            what |= {"flow"}
+        view = renderer.render(scene.name, scene.cameras, pair.camera, float(pair.time), frozenset(what))
+        where = f"scene {scene.name}, time {pair.time}, camera {pair.camera}"
+        size = (scene.height, scene.width)
+        if view.rgb is None or view.rgb.shape[:2] != size or (view.logits is not None and view.logits.shape[:2] != size):
+            raise CheckpointError(f"{where}: the rendered image is not {scene.width}x{scene.height}; check data.factor")
+        known = {name: value for name, value in vars(view).items() if value is not None}
+        if not all(value.isfinite().all() for value in known.values()):
+            raise CheckpointError(f"{where}: the rendered image is not finite; use an earlier --checkpoint")
+        device = scoring_device(scene.rgb.device)
+        return replace(view, **{name: value.to(device) for name, value in known.items()})
+
+    def score(self, view: View, truth: SceneTruth, pair: Pair, rgb: Tensor, labels: Tensor | None) -> ImageScores:
+        """Scores of a view against truth colours (H, W, 3) and labels (H, W)."""
+        wanted = truth.flow is not None and self.protocol.flow_error
+        flow = truth.flow(pair.time, pair.camera) if wanted else None
+        if flow is not None:
+            flow = tuple(part.to(rgb.device) for part in flow)
+        metrics = score_colors(view, rgb, self.protocol, self.lpips) | score_flow(view, flow)
+        if labels is None or view.logits is None:
+            return ImageScores(metrics)
+        scores = score_labels(view.labels, labels, truth.scene.label_map, self.protocol)
+        return replace(scores, metrics=metrics | scores.metrics)
+
+
+def evaluate_scene(
+    judge: Judge, truth: SceneTruth, seen: SeenInTraining, folder: Path, save: bool, every: int, progress: bool
+) -> SceneResult:
+    """Render, score and picture one scene; arguments as in `evaluate`."""
+    scene, device = truth.scene, scoring_device(truth.scene.rgb.device)
+    pairs = truth.pairs(with_unscored=save, every=every)
+    shown, rows, images = choose_overview(pairs), [], []
+    for pair in tqdm(pairs, desc=f"evaluating {scene.name}", unit="view", disable=not progress):
+        view = judge.render(judge.renderer, truth, pair)
+        if save:
+            save_view(folder, pair, view)
+        if not pair.scored:
+            continue
+        rgb, labels = truth.rgb(pair.time, pair.camera).to(device), truth.labels(pair.time, pair.camera)
+        labels = None if labels is None else labels.to(device)
+        copied = judge.render(judge.copying, truth, pair)
+        ours, copying = (judge.score(v, truth, pair, rgb, labels) for v in (view, copied))
+        groups = (seen.color_group(pair.time, pair.camera), seen.label_group(pair.time, pair.camera))
+        images.append(ImageResult(pair.time, pair.camera, *groups, ours, copying))
+        if pair in shown:
+            rows.append(OverviewRow(pair, rgb, labels, view))
+    save_overview(folder / "overview.png", rows, scene.label_map)
+    groups = {name: make_group(images, name, scene.label_map, judge.protocol) for name in judge.protocol.groups}
+    return SceneResult(scene, seen, images, groups, of=len(truth.pairs(with_unscored=False)))
+
+
+def write_result(
+    folder: Path, protocol: EvaluationProtocol, results: list[SceneResult], every: int, saved: bool, notes: list[str]
+) -> EvaluationResult:
+    """Average over scenes, write metrics.json and table.txt."""
+    means = {name: mean_over_scenes([result.groups[name] for result in results]) for name in protocol.groups}
+    table = format_table(protocol, {result.scene.name: result.groups for result in results}, means, notes)
+    evaluated, known = sum(len(result.images) for result in results), sum(result.of for result in results)
+    content = {
+        "protocol": protocol.to_json(),
+        "subset": {"every": every, "images": evaluated, "of": known},
+        "saved_views": saved,
+        "notes": notes,
+        "mean": means,
+        "scenes": {result.scene.name: result.to_json() for result in results},
+    }
+    write_json(folder / "metrics.json", content)
+    write_text(folder / "table.txt", table + "\n")
+    return EvaluationResult(protocol, results, means, folder, table)
+
+
+def make_notes(protocol: EvaluationProtocol, results: list[SceneResult], lpips: Lpips, every: int) -> list[str]:
+    """Sentences on what was left out."""
+    notes = [f"LPIPS is not computed: {lpips.reason}."] if lpips.reason else []
+    if every > 1:
+        evaluated, known = sum(len(result.images) for result in results), sum(result.of for result in results)
+        notes.append(f"A subset, one in {every}: {evaluated} of {known} images.")
+    if protocol.flow_error and all(image.ours.metrics["flow_epe"] is None for r in results for image in r.images):
+        notes.append("The end-point error is not computed: the scenes hold no truth of the scene motion.")
+    for result in results:
+        name, head = result.scene.name, result.groups[protocol.headline]
+        if head is None:
+            notes.append(f"{name} has no held-out images: all its frames were trained on and no other camera has truth.")
+        elif not head.labelled_images:
+            notes.append(f"{name} has no held-out labels to be judged by.")
+    return notes
+
+
+def scoring_device(device: torch.device) -> torch.device:
+    """Where metrics are computed: on `device`, but on the CPU for Apple GPUs, which lack float64."""
+    return torch.device("cpu") if device.type == "mps" else device

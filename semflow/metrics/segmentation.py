@@ -1,0 +1,85 @@
+"""Label maps against truth: confusion matrix and what follows from it.
+
+Label maps are int64 class ids; -1 in the truth means "not labelled", such pixels never count. K is the number of
+classes; a confusion matrix (K, K) has the truth in its rows and the prediction in its columns. A mean over nothing
+is None, never 0 or 1: a class that is absent from truth and prediction says nothing about a prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+IGNORED = -1
+
+
+def confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> Tensor:
+    """Count of pixels per (true class, predicted class).
+
+    Args:
+        truth: (...) int64 in [-1, K).
+        prediction: (...) int64 in [0, K).
+        classes: K.
+
+    Returns:
+        (K, K) int64.
+
+    Raises:
+        ValueError: shapes that differ, or ids out of range (for the prediction: at pixels that count).
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"label maps of different shapes: {tuple(truth.shape)} and {tuple(prediction.shape)}")
+    counted = truth != IGNORED
+    true, predicted = truth[counted], prediction[counted]
+    for name, ids in (("truth", true), ("prediction", predicted)):
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < classes:
+            raise ValueError(f"{name} holds class ids {int(ids.min())} to {int(ids.max())}, allowed: 0 to {classes - 1}")
+    return torch.bincount(true * classes + predicted, minlength=classes**2).view(classes, classes)
+
+
+def class_iou(confusion: Tensor) -> Tensor:
+    """(K,) float64 intersection over union per class; NaN for a class in neither truth nor prediction."""
+    hits = confusion.diagonal().double()
+    union = confusion.sum(0).double() + confusion.sum(1).double() - hits
+    return hits / union  # 0 / 0 = NaN marks the absent class
+
+
+def mean_iou(confusion: Tensor, classes: Sequence[int] | None = None) -> float | None:
+    """Mean IoU over the classes present in truth or prediction.
+
+    Args:
+        confusion: (K, K).
+        classes: restricts the mean to these ids; None takes all, class 0 too.
+    """
+    iou = class_iou(confusion)
+    return _mean(iou if classes is None else iou[list(classes)])
+
+
+def total_accuracy(confusion: Tensor) -> float | None:
+    """Share of counted pixels with the right class."""
+    total = int(confusion.sum())
+    return float(confusion.diagonal().sum()) / total if total else None
+
+
+def class_accuracy(confusion: Tensor) -> float | None:
+    """Mean over the classes of the truth of the share of their pixels that were found."""
+    return _mean(confusion.diagonal().double() / confusion.sum(1).double())
+
+
+def merge_background(labels: Tensor, foreground_ids: Sequence[int], background: int = 0) -> Tensor:
+    """Copy of a label map (...) in which every class that is no foreground is `background`; -1 stays -1."""
+    kept = torch.tensor([IGNORED, *foreground_ids], device=labels.device, dtype=labels.dtype)
+    return torch.where(torch.isin(labels, kept), labels, torch.full_like(labels, background))
+
+
+def background_id(classes: int, foreground_ids: Sequence[int]) -> int:
+    """The id that stands for all background: 0, or the first that is no foreground where 0 is one."""
+    return next((i for i in range(classes) if i not in foreground_ids), 0)
+
+
+def _mean(values: Tensor) -> float | None:
+    """Mean of the values that are not NaN."""
+    defined = values[~values.isnan()]
+    return float(defined.mean()) if defined.numel() else None
