@@ -52,8 +52,8 @@ def choose_overview(pairs: list[Pair]) -> set[Pair]:
     """About four scored pairs, spread over cameras and times; views of other cameras first."""
     scored = [pair for pair in pairs if pair.scored]
     candidates = [pair for pair in scored if pair.camera != pair.time] or scored
-    index = torch.linspace(0, len(candidates) - 1, min(OVERVIEW_ROWS, len(candidates))).round().long().tolist()
-    return {candidates[i] for i in index}
+    # the middle of each quarter: at its ends the camera is a neighbour of the time's own
+    return {candidates[int((row + 0.5) * len(candidates) / OVERVIEW_ROWS)] for row in range(OVERVIEW_ROWS)} if candidates else set()
 
 
 def save_overview(path: Path, rows: list[OverviewRow], label_map: LabelMap) -> None:

@@ -101,6 +101,7 @@ class EvaluationResult:
         return self.means[self.protocol.headline]["ours"]
 
 
+@torch.no_grad()
 def evaluate(
     renderer: ViewRenderer,
     scenes: Sequence[SceneData],

@@ -15,6 +15,7 @@ from semflow.metrics.segmentation import (
     background_id,
     class_accuracy,
     class_iou,
+    class_mean,
     confusion_matrix,
     mean_iou,
     merge_background,
@@ -128,8 +129,9 @@ def score_labels(labels: Tensor, truth: Tensor, label_map: LabelMap, protocol: E
     }
     if not protocol.scene_metrics:
         return ImageScores(metrics, confusion, merged)
-    metrics["boundary_iou"] = boundary_iou(truth, labels, range(classes), protocol.boundary_share)
-    metrics["boundary_iou_foreground"] = boundary_iou(truth, labels, foreground, protocol.boundary_share)
+    boundary = boundary_iou(truth, labels, classes, protocol.boundary_share)
+    metrics["boundary_iou"] = class_mean(boundary)
+    metrics["boundary_iou_foreground"] = class_mean(boundary, foreground)
     return ImageScores(metrics, confusion, merged, object_scores(truth, labels, foreground, protocol.contour_share))
 
 

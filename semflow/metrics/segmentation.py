@@ -53,8 +53,7 @@ def mean_iou(confusion: Tensor, classes: Sequence[int] | None = None) -> float |
         confusion: (K, K).
         classes: restricts the mean to these ids; None takes all, class 0 too.
     """
-    iou = class_iou(confusion)
-    return _mean(iou if classes is None else iou[list(classes)])
+    return class_mean(class_iou(confusion), classes)
 
 
 def total_accuracy(confusion: Tensor) -> float | None:
@@ -65,7 +64,7 @@ def total_accuracy(confusion: Tensor) -> float | None:
 
 def class_accuracy(confusion: Tensor) -> float | None:
     """Mean over the classes of the truth of the share of their pixels that were found."""
-    return _mean(confusion.diagonal().double() / confusion.sum(1).double())
+    return class_mean(confusion.diagonal().double() / confusion.sum(1).double())
 
 
 def merge_background(labels: Tensor, foreground_ids: Sequence[int], background: int = 0) -> Tensor:
@@ -79,7 +78,8 @@ def background_id(classes: int, foreground_ids: Sequence[int]) -> int:
     return next((i for i in range(classes) if i not in foreground_ids), 0)
 
 
-def _mean(values: Tensor) -> float | None:
-    """Mean of the values that are not NaN."""
-    defined = values[~values.isnan()]
+def class_mean(values: Tensor, classes: Sequence[int] | None = None) -> float | None:
+    """Mean of values per class (K,) that are not NaN, of all classes or of those given; None where there is none."""
+    chosen = values if classes is None else values[list(classes)]
+    defined = chosen[~chosen.isnan()]
     return float(defined.mean()) if defined.numel() else None

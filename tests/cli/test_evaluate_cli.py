@@ -1,0 +1,85 @@
+"""`semflow evaluate`: the labels that training did not see become truth, and only truth."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from semflow.cli import evaluate as command
+from semflow.cli.main import main
+from semflow.config.schema import Config, DataConfig
+from semflow.data import loader
+from semflow.engine.copying import CopyingRenderer
+from semflow.engine.protocols import PROTOCOLS
+from semflow.geometry.cameras import Cameras
+from semflow.records import LabelMap, SceneData
+
+
+def fake_scene(name: str) -> SceneData:
+    """Three frames of 12 x 12, all labelled."""
+    maps, flow = torch.zeros(3, 12, 12), torch.zeros(3, 12, 12, 2)
+    cameras = Cameras(torch.eye(4)[:3].expand(3, 3, 4), 10.0, 12, 12, torch.ones(3), torch.ones(3))
+    labels = torch.stack([torch.full((12, 12), frame) for frame in range(3)])
+    colors = torch.zeros(3, 3, dtype=torch.uint8)
+    return SceneData(name, torch.rand(3, 12, 12, 3), cameras, None, maps, maps.bool(), flow, maps.bool(), flow,
+                     maps.bool(), labels, LabelMap(("a", "b", "c"), colors, (1, 2)))
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Configurations with which scenes were read."""
+    configs = []
+
+    def load_scene(config, name, device):
+        configs.append(config)
+        return fake_scene(name)
+
+    monkeypatch.setattr(loader, "load_scene", load_scene)
+    return configs
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Arguments with which the run was loaded; the run's labels are those of the frames 0 and 1."""
+    calls = []
+
+    def load_run(run, device, checkpoint=None):
+        calls.append((run, device, checkpoint))
+        config = replace(Config(), data=DataConfig(scenes=("toy",), labelled_frames="0-1"))
+        return SimpleNamespace(config=config, renderer=CopyingRenderer({"toy": fake_scene("toy")}))
+
+    monkeypatch.setitem(sys.modules, "semflow.engine.loading", SimpleNamespace(load_run=load_run))
+    return calls
+
+
+def test_training_sees_its_frames_and_the_truth_all(read):
+    (scene,), truth = command.load_scenes(DataConfig(scenes=("toy",), labelled_frames="0,2"), "cpu")
+    assert [int(labels.max()) for labels in scene.labels] == [0, -1, 2]
+    assert [int(labels.max()) for labels in truth["toy"]] == [0, 1, 2]
+    assert read[0].labelled_frames == "all"
+
+
+def test_the_command_writes_the_evaluation_and_prints_the_table(read, asked, tmp_path, capsys):
+    arguments = ["evaluate", "--run", str(tmp_path), "--save", "--device", "cpu", "--data_dir", "elsewhere"]
+    assert main(arguments) == 0
+    assert asked == [(tmp_path, "cpu", None)] and read[0].dir == "elsewhere"
+    assert (tmp_path / "eval" / "corrected" / "toy" / "t002_c001_labels.png").is_file()
+    printed = capsys.readouterr().out
+    assert "corrected-1" in printed and "held-out" in printed and "replacing" not in printed
+    assert main(arguments + ["--protocol", "paper", "--checkpoint", "step.safetensors"]) == 0
+    assert asked[-1][2] == Path("step.safetensors") and (tmp_path / "eval" / "paper" / "metrics.json").is_file()
+    assert main(arguments) == 0
+    assert "replacing the earlier evaluation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [["--every", "0"], ["--protocol", "published"], ["--proto", "paper"]])
+def test_bad_options_are_one_line_and_status_2(wrong, tmp_path, capsys):
+    assert main(["evaluate", "--run", str(tmp_path), *wrong]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_offers_every_protocol():
+    assert set(command.PROTOCOL_NAMES) == set(PROTOCOLS)

@@ -1,0 +1,25 @@
+"""End-point error."""
+
+import pytest
+import torch
+
+from semflow.metrics.motion import end_point_error
+
+
+def test_mean_distance_over_valid_pixels_only():
+    flow = torch.tensor([[[3.0, 4.0], [0.0, 0.0], [1.0, 1.0]]])
+    truth = torch.tensor([[[0.0, 0.0], [0.0, 1.0], [float("nan"), 0.0]]])
+    assert end_point_error(flow, truth, torch.tensor([[True, True, False]])) == pytest.approx(3.0)
+
+
+def test_nothing_valid_is_none():
+    zeros = torch.zeros(2, 2, 2)
+    assert end_point_error(zeros, zeros, torch.zeros(2, 2, dtype=torch.bool)) is None
+    assert end_point_error(zeros, zeros) == 0.0
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="end_point_error"):
+        end_point_error(torch.zeros(2, 2, 2), torch.zeros(1, 2, 2))
+    with pytest.raises(ValueError, match="valid"):
+        end_point_error(torch.zeros(2, 2, 2), torch.zeros(2, 2, 2), torch.ones(2, dtype=torch.bool))
