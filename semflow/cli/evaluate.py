@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
     parser.add_argument("--protocol", choices=PROTOCOL_NAMES, default="corrected", help="default: %(default)s")
-    parser.add_argument("--save", action="store_true", help="write every time and camera as PNGs: colours and class ids")
+    parser.add_argument("--save", action="store_true", help="write colours and class ids of every time and camera")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="evaluate one in N (time, camera) pairs")
     parser.add_argument("--data_dir", help="root of the scenes, if it has moved since training")
     parser.add_argument("--labels_dir", help="second root of the labels, if it has moved since training")

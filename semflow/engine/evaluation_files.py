@@ -53,7 +53,8 @@ def choose_overview(pairs: list[Pair]) -> set[Pair]:
     scored = [pair for pair in pairs if pair.scored]
     candidates = [pair for pair in scored if pair.camera != pair.time] or scored
     # the middle of each quarter: at its ends the camera is a neighbour of the time's own
-    return {candidates[int((row + 0.5) * len(candidates) / OVERVIEW_ROWS)] for row in range(OVERVIEW_ROWS)} if candidates else set()
+    places = [(row + 0.5) / OVERVIEW_ROWS for row in range(OVERVIEW_ROWS)] if candidates else []
+    return {candidates[int(place * len(candidates))] for place in places}
 
 
 def save_overview(path: Path, rows: list[OverviewRow], label_map: LabelMap) -> None:

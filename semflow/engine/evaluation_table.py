@@ -27,8 +27,8 @@ DETAILS = {
     "flow_epe": "flow EPE",
 }
 LEGEND = (
-    "ours (copying). mIoU all, mIoU fg: mean over images; fg mIoU scene: over the foreground classes, from one confusion\n"
-    "matrix per scene and group. images: that count for colours / for labels."
+    "ours (copying). mIoU all, mIoU fg: mean over images; fg mIoU scene: over the foreground classes, from one\n"
+    "confusion matrix per scene and group. images: that count for colours / for labels."
 )
 
 

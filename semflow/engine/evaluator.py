@@ -171,7 +171,8 @@ class Judge:
         view = renderer.render(scene.name, scene.cameras, pair.camera, float(pair.time), frozenset(what))
         where = f"scene {scene.name}, time {pair.time}, camera {pair.camera}"
         size = (scene.height, scene.width)
-        if view.rgb is None or view.rgb.shape[:2] != size or (view.logits is not None and view.logits.shape[:2] != size):
+        images = [view.rgb] if view.logits is None else [view.rgb, view.logits]
+        if any(image is None or image.shape[:2] != size for image in images):
             raise CheckpointError(f"{where}: the rendered image is not {scene.width}x{scene.height}; check data.factor")
         known = {name: value for name, value in vars(view).items() if value is not None}
         if not all(value.isfinite().all() for value in known.values()):
@@ -249,7 +250,7 @@ def make_notes(protocol: EvaluationProtocol, results: list[SceneResult], lpips: 
     for result in results:
         name, head = result.scene.name, result.groups[protocol.headline]
         if head is None:
-            notes.append(f"{name} has no held-out images: all its frames were trained on and no other camera has truth.")
+            notes.append(f"{name} has no held-out images: all frames were trained on, no other camera has truth.")
         elif not head.labelled_images:
             notes.append(f"{name} has no held-out labels to be judged by.")
     return notes

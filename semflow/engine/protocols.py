@@ -17,8 +17,8 @@ GROUP_NAMES = {ALL: "all views", HELD_OUT: "held-out", TRAINING: "training views
 
 GROUP_RULES = {
     ALL: "every image (time t, camera c) that has truth",
-    HELD_OUT: "c != t, and for labels only times without training labels, unless all times have them; in a scene without "
-    "multi-view truth: t without training labels (for colour: t without training colour)",
+    HELD_OUT: "c != t, and for labels only times without training labels, unless all times have them; "
+    "in a scene without multi-view truth: t without training labels (for colour: t without training colour)",
     TRAINING: "c == t (for labels: t with training labels; for colour: t with training colour)",
 }
 
@@ -56,15 +56,15 @@ class EvaluationProtocol:
     ssim_sigma: float = SSIM_SIGMA
     boundary_share: float = BOUNDARY_SHARE
     contour_share: float = CONTOUR_SHARE
-    images: str = "clamped to [0, 1], not quantised; SSIM over windows inside the image; scored at the size of the frames"
+    images: str = "at the size of the frames, clamped to [0, 1], not quantised; SSIM over windows inside the image"
     image_miou: str = "mean IoU over the classes present in truth or prediction of the image; class 0 is counted"
     foreground: str = (
-        "every class that is not foreground in the scene is merged into class 0 (into the first background class where 0 "
-        "is foreground), in truth and prediction; the merged class is counted"
+        "every class that is not foreground in the scene is merged into class 0 (where 0 is foreground: into the "
+        "first that is not), in truth and prediction; the merged class is counted"
     )
     means: str = "over the images of a group, then over scenes; images without truth for a metric are left out"
     objects: str = "per foreground class over the images where truth or prediction shows it, then over the classes"
-    copying: str = "the training frame of the same time, unmoved, with its labels or those of the nearest labelled frame"
+    copying: str = "the training frame of the same time, unmoved, with the labels of the nearest labelled frame"
 
     @property
     def headline(self) -> str:
@@ -73,7 +73,8 @@ class EvaluationProtocol:
 
     def to_json(self) -> dict:
         """Every choice, with the rule of each group."""
-        return {**asdict(self), "groups": list(self.groups), "rules": {group: GROUP_RULES[group] for group in self.groups}}
+        rules = {group: GROUP_RULES[group] for group in self.groups}
+        return {**asdict(self), "groups": list(self.groups), "rules": rules}
 
 
 PROTOCOLS = {

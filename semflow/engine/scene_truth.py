@@ -13,7 +13,8 @@ from semflow.engine.copying import labelled_frames
 from semflow.engine.protocols import SeenInTraining
 from semflow.records import SceneData
 
-FlowTruth = Callable[[int, int], "tuple[Tensor, Tensor] | None"]  # (time, camera) -> (H, W, 2) pixels, (H, W) bool valid
+# (time, camera) -> (H, W, 2) pixels and (H, W) bool, True = valid; or None where there is no truth
+FlowTruth = Callable[[int, int], "tuple[Tensor, Tensor] | None"]
 SUBSET_SEED = 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -135,7 +136,9 @@ def score_labels(labels: Tensor, truth: Tensor, label_map: LabelMap, protocol: E
     return ImageScores(metrics, confusion, merged, object_scores(truth, labels, foreground, protocol.contour_share))
 
 
-def make_group(images: Sequence[ImageResult], name: str, label_map: LabelMap, protocol: EvaluationProtocol) -> Group | None:
+def make_group(
+    images: Sequence[ImageResult], name: str, label_map: LabelMap, protocol: EvaluationProtocol
+) -> Group | None:
     """Scores of the images of a group; None where none belongs to it."""
     colored = [image for image in images if name in (ALL, image.color_group)]
     labelled = [
@@ -172,7 +175,8 @@ def group_scores(
     metrics["j"] = mean(scores["j"] for scores in objects.values())
     metrics["f"] = mean(scores["f"] for scores in objects.values())
     metrics["j_and_f"] = mean([metrics["j"], metrics["f"]])
-    per_class = {name: None if iou != iou else iou for name, iou in zip(label_map.names, class_iou(confusion).tolist())}
+    iou = zip(label_map.names, class_iou(confusion).tolist())
+    per_class = {name: None if math.isnan(value) else value for name, value in iou}
     return GroupScores(metrics, per_class, objects)
 
 

@@ -90,7 +90,7 @@ def contour_accuracy(truth: Tensor, prediction: Tensor, share: float = CONTOUR_S
 
 
 def contour(mask: Tensor) -> Tensor:
-    """(H, W) bool: pixels that differ from their right, lower or lower right neighbour (the mask goes on past the image)."""
+    """(H, W) bool: pixels unlike their right, lower or lower right neighbour; the mask goes on past the image."""
     padded = functional.pad(mask[None].float(), (0, 1, 0, 1), mode="replicate")[0] > 0.5
     return (mask ^ padded[:-1, 1:]) | (mask ^ padded[1:, :-1]) | (mask ^ padded[1:, 1:])
 

@@ -35,7 +35,7 @@ def confusion_matrix(truth: Tensor, prediction: Tensor, classes: int) -> Tensor:
     true, predicted = truth[counted], prediction[counted]
     for name, ids in (("truth", true), ("prediction", predicted)):
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < classes:
-            raise ValueError(f"{name} holds class ids {int(ids.min())} to {int(ids.max())}, allowed: 0 to {classes - 1}")
+            raise ValueError(f"{name} holds class ids {int(ids.min())} to {int(ids.max())}, allowed 0 to {classes - 1}")
     return torch.bincount(true * classes + predicted, minlength=classes**2).view(classes, classes)
 
 

@@ -28,7 +28,8 @@ def true_rgb(time: int, camera: int) -> torch.Tensor:
 
 def make_scene(name="toy", labelled=range(FRAMES), views=True, label_views=True, foreground=(BALL, 3)) -> SceneData:
     """The scene as training saw it: labels of the frames `labelled` only."""
-    labels = torch.stack([true_labels(t, t) if t in labelled else torch.full((HEIGHT, WIDTH), -1) for t in range(FRAMES)])
+    labels = frame_labels()
+    labels[[t for t in range(FRAMES) if t not in labelled]] = -1
     maps, flow = torch.zeros(FRAMES, HEIGHT, WIDTH), torch.zeros(FRAMES, HEIGHT, WIDTH, 2)
     near = torch.ones(FRAMES)
     colors = torch.tensor([[0, 0, 255], [255, 0, 0], [0, 255, 0], [9, 9, 9]], dtype=torch.uint8)
@@ -81,4 +82,4 @@ class SeenFramesRenderer(PerfectRenderer):
         view = super().render(scene, cameras, camera, time, what)
         if (int(time), camera) not in self.wrong:
             return view
-        return View(rgb=view.rgb, logits=functional.one_hot(torch.zeros(HEIGHT, WIDTH, dtype=torch.int64), len(NAMES)).float())
+        return View(rgb=view.rgb, logits=torch.eye(len(NAMES))[0].expand(HEIGHT, WIDTH, -1))

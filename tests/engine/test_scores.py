@@ -19,7 +19,8 @@ FOREIGN = SHARED / "foreign"
 
 @pytest.mark.skipif(not (FOREIGN / "Parade").is_dir(), reason=f"{FOREIGN / 'Parade'} is absent")
 def test_copying_on_parade_scores_the_stated_figures():
-    scene, protocol = load_scene(DataConfig(dir=str(FOREIGN), scenes=("Parade",)), "Parade", "cpu"), PROTOCOLS["corrected"]
+    protocol = PROTOCOLS["corrected"]
+    scene = load_scene(DataConfig(dir=str(FOREIGN), scenes=("Parade",)), "Parade", "cpu")
     images = []
     for time, camera in ((t, c) for t in range(12) for c in range(12) if t != c):
         scores = score_labels(scene.labels[time], scene.truth.read_labels(time, camera), scene.label_map, protocol)

@@ -21,7 +21,7 @@ CLASSES = 7
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_maps_agree_with_scikit_learn(seed):
-    """With classes absent from both (5), only in the prediction (6), only in the truth (4), and pixels without label."""
+    """With classes absent from both (5), only in the prediction (6), only in the truth (4), and unlabelled pixels."""
     sklearn = pytest.importorskip("sklearn.metrics")
     generator = torch.Generator().manual_seed(seed)
     truth = torch.randint(-1, 5, (13, 17), generator=generator)
