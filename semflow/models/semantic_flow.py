@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from semflow.config.schema import EncoderConfig, ModelConfig
-from semflow.encoders.features import FrameFeatures, build_image_encoder, build_video_encoder
+from semflow.encoders.factory import build_image_encoder, build_video_encoder
+from semflow.encoders.features import FrameFeatures, clip_descriptor
 from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding
 from semflow.encoders.reduction import reduce_channels
 from semflow.encoders.sampling import read_map
@@ -44,6 +45,7 @@ class SceneContext:
         cameras, space: training cameras and field space.
         rgb: (T, H, W, 3) frames, read by a jointly trained encoder.
         video: frozen video features, None if the encoder is trained jointly.
+        code: (Z0,) raw clip code, before the MLP.
         image: frozen image features of the static branch, None without.
     """
 
@@ -53,6 +55,7 @@ class SceneContext:
     space: Space
     rgb: Tensor
     video: FrameFeatures | None
+    code: Tensor
     image: FrameFeatures | None
 
 
@@ -131,8 +134,9 @@ class SemanticFlow(nn.Module):
         """Run the frozen encoders once over the frames (T, H, W, 3) of a scene."""
         frames = rgb.permute(0, 3, 1, 2).contiguous()
         video = None if self.video_encoder.trainable else self.reduce(self.video_encoder(frames))
+        code = clip_descriptor(frames) if video is None else video.code
         image = self.reduce(self.image_encoder(frames)) if self.image_encoder.channels else None
-        return SceneContext(index, len(rgb), cameras, space, rgb, video, image)
+        return SceneContext(index, len(rgb), cameras, space, rgb, video, code, image)
 
     def reduce(self, features: FrameFeatures) -> FrameFeatures:
         """Apply the optional PCA."""
@@ -142,20 +146,19 @@ class SemanticFlow(nn.Module):
 
     def ready_maps(self, scene: SceneContext, dynamic_frames: list[int], static_frames: list[int]) -> ReadyMaps:
         """Project the maps of the named frames with the current weights."""
-        features = scene.video
-        if features is None:
-            wanted = scene.rgb[dynamic_frames].permute(0, 3, 1, 2)
-            features = self.video_encoder(wanted)
-            maps = features.maps
-        else:
-            maps = features.maps[dynamic_frames]
-        code = self.code_mlp(features.code) if self.code_mlp else maps.new_zeros(0)
+        code = self.code_mlp(scene.code) if self.code_mlp else scene.code.new_zeros(0)
         dynamic, static = {}, {}
         if self.aggregator.channels and dynamic_frames:
-            dynamic = dict(zip(dynamic_frames, self.aggregator.project_maps(maps)))
+            dynamic = dict(zip(dynamic_frames, self.aggregator.project_maps(self.video_maps(scene, dynamic_frames))))
         if scene.image is not None and static_frames:
             static = dict(zip(static_frames, self.static.project_maps(scene.image.maps[static_frames])))
         return ReadyMaps(dynamic, static, code)
+
+    def video_maps(self, scene: SceneContext, frames: list[int]) -> Tensor:
+        """(F, h, w, C) maps of some frames: kept ones, or those of the jointly trained encoder as it is now."""
+        if scene.video is not None:
+            return scene.video.maps[frames]
+        return self.video_encoder(scene.rgb[frames].permute(0, 3, 1, 2)).maps
 
     def static_samples(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int) -> FieldSamples:
         """Static field at N points (N, 3), view_dirs (N, 3), with the image feature of frame `source`."""
