@@ -1,0 +1,135 @@
+"""Render novel-view videos of a trained run: colours, semantics, depth, flow and more, along a camera path."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from semflow.geometry.trajectories import PATHS, Trajectory, make_trajectory
+from semflow.rendering.view_renderer import ViewRenderer
+from semflow.utils.errors import ConfigError
+from semflow.viz.flow_wheel import flow_scale
+from semflow.viz.panels import side_by_side
+from semflow.viz.pictures import PICTURES, Palette, parse_pictures, renderer_needs
+from semflow.viz.video import read_png, require_ffmpeg, write_png, write_video
+
+PROBE_WIDTH = 96  # pixels: width of the small views that fix the scale of the flow colours
+PROBE_VIEWS = 4
+SIDE_BY_SIDE = "side_by_side"
+MAX_COLUMNS = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `semflow render`."""
+    parser.add_argument("--run", type=Path, required=True, help="run folder")
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
+    parser.add_argument("--path", default="novel", help=f"camera path: {', '.join(PATHS)} (default: novel)")
+    parser.add_argument("--what", default="rgb,semantic,depth", help=f"comma-separated pictures: {', '.join(PICTURES)}")
+    parser.add_argument("--side-by-side", action="store_true", help="also write all pictures beside each other")
+    parser.add_argument("--frames", type=int, default=48, help="views along the path (default: 48)")
+    parser.add_argument("--fps", type=float, default=12.0, help="frames per second of the videos (default: 12)")
+    parser.add_argument("--size", help="size of the pictures as WxH (default: as trained)")
+    parser.add_argument("--time", type=float, help="hold the time at this fractional frame (default: the time runs)")
+    parser.add_argument("--camera", type=int, help="camera of fixed-view (default: 0) and dolly (default: the average)")
+    parser.add_argument("--scene", help="scene of the run (default: its first)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--out", type=Path, help="output folder (default: RUN/renders/SCENE_PATH)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Render the path and write PNGs and videos.
+
+    Raises:
+        SemflowError: a bad option, run or checkpoint, or no ffmpeg.
+    """
+    # Imported late: the other options' help and errors need none of the engine.
+    from semflow.engine.loading import load_run
+
+    names, size = parse_pictures(args.what), parse_size(args.size)
+    if not args.fps > 0:
+        raise ConfigError(f"fps = {args.fps:g}: must be positive")
+    require_ffmpeg()
+    loaded = load_run(args.run, args.device, args.checkpoint)
+    scene = choose_scene(args.scene, loaded.scene_names)
+    trajectory = make_trajectory(args.path, loaded.cameras(scene), args.frames, args.time, args.camera)
+    if size is not None:
+        trajectory = replace(trajectory, cameras=trajectory.cameras.resized(size[1], size[0]))
+    out = args.out or args.run / "renders" / f"{scene}_{args.path}"
+    palette = make_palette(loaded, scene, trajectory, with_flow="flow" in names)
+    render_pictures(loaded.renderer, scene, trajectory, names, palette, out, args.side_by_side)
+    for name in names + ((SIDE_BY_SIDE,) if args.side_by_side else ()):
+        files = [picture_path(out, name, i) for i in range(len(trajectory))]
+        write_video(out / f"{name}.mp4", map(read_png, files), args.fps)
+        older = len(set((out / name).glob("[0-9]*.png")) - set(files))
+        print(f"{out / name}.mp4" + (f" ({older} older pictures of a longer path left in {name}/)" if older else ""))
+    return 0
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """(width, height) from "WxH"; None for None.
+
+    Raises:
+        ConfigError: not of that form, or a zero.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)[xX×]([1-9]\d*)", text.strip())
+    if match is None:
+        raise ConfigError(f"size = {text!r}: write it as WIDTHxHEIGHT in pixels, e.g. 480x270")
+    return int(match[1]), int(match[2])
+
+
+def choose_scene(name: str | None, names: tuple[str, ...]) -> str:
+    """The named scene of a run, or its first.
+
+    Raises:
+        ConfigError: the run has no such scene.
+    """
+    if name is not None and name not in names:
+        raise ConfigError(f"scene = {name!r}: the run holds {', '.join(names)}")
+    return name or names[0]
+
+
+def make_palette(loaded, scene: str, trajectory: Trajectory, with_flow: bool) -> Palette:
+    """Colour scales for all views of a path, the flow's measured on a few small views."""
+    cameras = trajectory.cameras
+    palette = Palette(loaded.label_map(scene), float(cameras.near.min()), float(cameras.far.max()))
+    if not with_flow:
+        return palette
+    width = min(PROBE_WIDTH, cameras.width)
+    small = cameras.resized(max(1, round(cameras.height * width / cameras.width)), width)
+    flows = []
+    for i in torch.linspace(0, len(trajectory) - 1, min(PROBE_VIEWS, len(trajectory))).long().tolist():
+        with torch.no_grad():
+            flow = loaded.renderer.render(scene, small, i, float(trajectory.times[i]), frozenset({"flow"})).flow
+        flows += [] if flow is None else [flow_scale(flow)]
+    return replace(palette, flow_scale=max(flows) * cameras.width / width) if flows else palette
+
+
+def picture_path(out: Path, name: str, index: int) -> Path:
+    """Where picture `name` of view `index` is written."""
+    return out / name / f"{index:04d}.png"
+
+
+def render_pictures(
+    renderer: ViewRenderer, scene: str, trajectory: Trajectory, names: tuple[str, ...], palette: Palette, out: Path,
+    beside: bool,
+) -> None:
+    """Render every view of the path once and write its pictures; `beside` adds them beside each other."""
+    needs = renderer_needs(names)
+    for i in tqdm(range(len(trajectory)), desc=f"rendering {scene}", unit="view"):
+        time = float(trajectory.times[i])
+        with torch.no_grad():
+            view = renderer.render(scene, trajectory.cameras, i, time, needs)
+        pictures = {name: palette.draw(name, view) for name in names}
+        if beside:
+            rows = -(-len(names) // MAX_COLUMNS)
+            tiles = [(f"{name}  t={time:.2f}", image) for name, image in pictures.items()]
+            pictures[SIDE_BY_SIDE] = side_by_side(tiles, columns=-(-len(names) // rows))
+        for name, image in pictures.items():
+            write_png(picture_path(out, name, i), image)
