@@ -85,9 +85,10 @@ class TestCommandLine:
         assert (config.data.scenes, config.train.bf16, config.data.factor) == (("B",), False, 8)
 
     @pytest.mark.parametrize("argv, parts", [
-        (["--data.fact", "2"], ["--data.fact", "data.factor"]),
+        (["--data.fact", "2"], ["--data.fact", "did you mean --data.factor?"]),
         (["--dev", "cpu"], ["--dev"]),
-        (["--lr", "1"], ["--lr", "static_stage.lr"]),
+        (["--confg", "c.txt"], ["--confg", "did you mean --config?"]),
+        (["--lr", "1"], ["--lr", "did you mean --static_stage.lr?"]),
         (["--no-data.factor"], ["--no-data.factor"]),
         (["--data.factor", "0"], ["data.factor = 0", "at least 1"]),
         (["--data.factor", "1.5"], ["data.factor = '1.5'", "whole number"]),

@@ -17,7 +17,9 @@ def machine(monkeypatch):
     return machine
 
 
-@pytest.mark.parametrize("cuda, mps, expected", [(0, False, "cpu"), (1, False, "cuda"), (0, True, "mps"), (2, True, "cuda")])
+@pytest.mark.parametrize("cuda, mps, expected", [
+    (0, False, "cpu"), (1, False, "cuda"), (0, True, "mps"), (2, True, "cuda"),
+])
 def test_auto_prefers_cuda_then_mps(machine, cuda, mps, expected):
     machine(cuda, mps)
     assert resolve_device("auto") == torch.device(expected)
