@@ -1,5 +1,6 @@
 """The console command: finding commands, and errors as one line with the right exit status."""
 
+import os
 import subprocess
 import sys
 import types
@@ -118,7 +119,8 @@ sys.exit(f"{status} {'torch' in sys.modules}")
 @pytest.mark.parametrize("argv", [["--help"], ["train", "--help"]])
 def test_a_reader_that_leaves_early_causes_no_traceback(argv):
     code = "import sys; from semflow.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen([sys.executable, "-c", code, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env=os.environ | {"PYTHONUNBUFFERED": ""})
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()

@@ -71,7 +71,7 @@ class TestRoundTrip:
         assert_same(state, round_trip(path, state))
 
     def test_views_are_saved_as_what_they_show(self, path):
-        base = torch.arange(12.0).reshape(3, 4)
+        base = torch.arange(16.0).reshape(4, 4)
         state = {"base": base, "transposed": base.T, "row": base[1], "flat": base.view(-1),
                  "wide": base[0].expand(2, 4), "bits": base.view(torch.int32)}
         loaded = round_trip(path, state)
