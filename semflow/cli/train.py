@@ -1,0 +1,77 @@
+"""Train a semantic field on one scene or several; a run that was stopped goes on by the same command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Sequence
+
+from semflow.config.parser import StrictParser, parse_arguments
+from semflow.config.schema import Config
+from semflow.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from semflow.engine.run_folder import RunFolder, RunState
+
+DEMO_SCENE = "balloon"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line, make the demo scene if it is asked for and missing, and train.
+
+    Raises:
+        SemflowError: for every wrong input.
+    """
+    config, options = parse_arguments(argv, _add_options)
+
+    from semflow.engine.run_folder import RunFolder, RunState  # imports torch: not before the configuration is right
+    from semflow.utils.device import resolve_device
+
+    resolve_device(config.device)  # quick checks first: nothing is made or moved for a wrong command line
+    folder = RunFolder(config.out)
+    if options.overwrite:
+        moved = folder.move_aside()
+        print(f"the old {folder.path} is now {moved}" if moved else f"{folder.path} is new: nothing to move aside")
+    state = folder.state(config)
+    if options.resume and state in (RunState.NEW, RunState.STARTED):
+        raise ConfigError(f"out = {folder.path}: nothing to resume, it holds no checkpoint; leave out --resume")
+    print(_announcement(folder, state), flush=True)
+    if state is not RunState.FINISHED:
+        make_missing_demo_scene(config)
+
+        from semflow.engine.trainer import train
+
+        train(config, resume=folder.newest_checkpoint if state is RunState.UNFINISHED else None)
+    return 0
+
+
+def _announcement(folder: RunFolder, state: RunState) -> str:
+    if state.name == "FINISHED":
+        return (f"{folder.path} is finished already; evaluate it by `semflow evaluate --run {folder.path}`, or start "
+                "over by --overwrite")
+    if state.name == "UNFINISHED":
+        return (f"{folder.path} holds an unfinished run of this configuration: going on from "
+                f"{folder.newest_checkpoint.name}")
+    if state.name == "STARTED":
+        return f"{folder.path} holds a run of this configuration without a checkpoint: starting from step 0"
+    return f"new run in {folder.path}"
+
+
+def _add_options(parser: StrictParser) -> None:
+    group = parser.add_argument_group(
+        "continuing", "By default a run whose folder holds an unfinished run of the same configuration goes on.")
+    choice = group.add_mutually_exclusive_group()
+    choice.add_argument("--resume", action="store_true", help="insist: an error if there is nothing to go on from")
+    choice.add_argument("--overwrite", action="store_true",
+                        help="start over; the old folder is kept as OUT.bak-N")
+
+
+def make_missing_demo_scene(config: Config) -> bool:
+    """Make the demo scene in `data.dir` if the configuration asks for it and it is not there; True if made."""
+    root = Path(config.data.dir)
+    if DEMO_SCENE not in config.data.scenes or (root / DEMO_SCENE).exists():
+        return False
+    from semflow.data.synthetic import make_demo_scene
+
+    print(f"{root / DEMO_SCENE} is missing: making the demo scene there first", flush=True)
+    make_demo_scene(root)
+    return True

@@ -1,0 +1,108 @@
+"""The folder of one run: where everything lies, and whether a run may start or go on there.
+
+<out>/config.txt        resolved configuration, written before step 0; can be run again by --config
+<out>/checkpoints/      step-00000500.safetensors …
+<out>/tensorboard/  <out>/eval/  <out>/renders/
+<out>/log.txt           dated lines
+<out>/finished.json     written when training has ended
+"""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from semflow.config.parser import config_differences, config_from_file, config_to_text
+from semflow.config.schema import Config
+from semflow.engine.checkpoint import newest_checkpoint
+from semflow.utils.errors import CheckpointError, ConfigError
+from semflow.utils.files import move_aside, write_json, write_text
+
+FREE_KEYS = ("out", "device")  # a run may be moved, and continued on another device
+
+
+class RunState(Enum):
+    """What a run folder holds, seen from a configuration."""
+
+    NEW = "nothing yet"
+    STARTED = "the same configuration, no checkpoint"
+    UNFINISHED = "the same configuration and a checkpoint"
+    FINISHED = "the same configuration, training ended"
+
+
+class RunFolder:
+    """Paths of a run; nothing is made before `create`."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_file = self.path / "config.txt"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+        self.eval = self.path / "eval"
+        self.renders = self.path / "renders"
+        self.log_file = self.path / "log.txt"
+        self.finished_file = self.path / "finished.json"
+
+    @property
+    def newest_checkpoint(self) -> Path | None:
+        """The newest checkpoint, or None."""
+        return newest_checkpoint(self.checkpoints)
+
+    def require_checkpoint(self) -> Path:
+        """The newest checkpoint; CheckpointError with the remedy if there is none."""
+        if not self.path.is_dir():
+            raise CheckpointError(f"{self.path}: no such run folder; check --run")
+        checkpoint = self.newest_checkpoint
+        if checkpoint is None:
+            raise CheckpointError(f"{self.checkpoints}: holds no checkpoint; train first by semflow train")
+        return checkpoint
+
+    def config(self) -> Config:
+        """The configuration of the run; ConfigError if config.txt is missing or broken."""
+        return config_from_file(self.config_file)
+
+    def state(self, config: Config) -> RunState:
+        """What the folder holds for a run of `config`.
+
+        Raises:
+            ConfigError: if it holds a run of another configuration (naming the keys), or something else.
+        """
+        if not self.path.exists() or self._is_empty():
+            return RunState.NEW
+        remedy = "choose another --out, or --overwrite to move the old folder aside"
+        if not self.config_file.is_file():
+            raise ConfigError(f"out = {self.path}: exists but is no run folder (no config.txt); {remedy}")
+        differences = {key: pair for key, pair in config_differences(self.config(), config).items()
+                       if key not in FREE_KEYS}
+        if differences:
+            listed = ", ".join(f"{key} ({old!r} there, {new!r} now)" for key, (old, new) in differences.items())
+            raise ConfigError(f"out = {self.path}: holds a run of another configuration: {listed}; {remedy}")
+        if self.finished_file.exists():
+            return RunState.FINISHED
+        return RunState.UNFINISHED if self.newest_checkpoint else RunState.STARTED
+
+    def create(self, config: Config) -> None:
+        """Make the folders and write config.txt, unless it is there already; ConfigError as `state`."""
+        if self.state(config) is RunState.NEW:
+            write_text(self.config_file, config_to_text(config))
+        for folder in (self.checkpoints, self.tensorboard, self.eval, self.renders):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def move_aside(self) -> Path | None:
+        """Rename the folder to the first free `<out>.bak-N`; returns the new name, None if there is no folder."""
+        return move_aside(self.path) if self.path.exists() else None
+
+    def mark_finished(self, summary: dict[str, Any]) -> None:
+        """Write finished.json: training has ended; `summary` is JSON-able."""
+        write_json(self.finished_file, summary)
+
+    def log(self, message: str) -> None:
+        """Append a dated line to log.txt (after `create`)."""
+        with open(self.log_file, "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+    def _is_empty(self) -> bool:
+        """A folder with nothing but hidden files, which a killed writer may have left."""
+        return self.path.is_dir() and all(item.name.startswith(".") for item in self.path.iterdir())

@@ -1,0 +1,56 @@
+"""The device of a run and the process-wide settings of torch."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from semflow.utils.errors import ConfigError
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The torch device that `name` stands for: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps.
+
+    Raises:
+        ConfigError: for another name, or for a device that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,3})?", name):
+        raise ConfigError(f"device = {name!r}: choose auto, cpu, cuda, cuda:N or mps")
+    device = torch.device(name)
+    if device.type == "cuda":
+        _require_cuda(name, device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device = mps: this torch has no Apple GPU; use --device auto or --device cpu")
+    return device
+
+
+def _require_cuda(name: str, index: int) -> None:
+    if not torch.cuda.is_available():
+        why = "sees no CUDA GPU" if torch.version.cuda else "was built without CUDA"
+        raise ConfigError(f"device = {name}: this torch {why}; use --device auto or --device cpu")
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise ConfigError(f"device = {name}: there are {count} CUDA GPUs; use cuda:0 to cuda:{count - 1}")
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, e.g. `cuda:0 (NVIDIA H100)` or `cpu (2 threads)`."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return str(device)
+
+
+def set_up_torch(threads: int = 0) -> None:
+    """Process-wide settings: CPU threads (0 = torch's choice) and denormals flushed to zero.
+
+    Call it before the first computation: worker threads take over the flushing from the thread that starts
+    them. Denormals appear in transmittances and make CPU steps several times slower.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
