@@ -13,8 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from semflow.encoders.features import FrameFeatures, check_frames
-from semflow.encoders.frozen import (FrozenEncoder, measuring_norms, natural_clips, normalise_imagenet, resize_stage,
-                                     seeded)
+from semflow.encoders.frozen import (
+    FrozenEncoder,
+    measuring_norms,
+    natural_clips,
+    normalise_imagenet,
+    resize_stage,
+    seeded,
+)
 from semflow.encoders.weights import load_weights, read_state_dict
 
 _PREFIX = "backbone."
