@@ -1,12 +1,14 @@
 """SlowOnly-R50: OpenMMLab's names and shapes, locality in time, frozenness, signal scale."""
 
 import functools
+import re
 
 import pytest
 import torch
+from torchvision.models import resnet50
 
-from semflow.encoders.frozen import natural_clips, normalise_imagenet
-from semflow.encoders.video import SlowOnlyEncoder
+from semflow.encoders.frozen import natural_clips, normalise_imagenet, seeded
+from semflow.encoders.video import SlowOnlyBackbone, SlowOnlyEncoder
 from semflow.utils.errors import CheckpointError
 
 # (stage, blocks, input channels, width, temporal kernel of conv1) of OpenMMLab's slowonly_r50, inflate (0, 0, 1, 1).
@@ -43,6 +45,18 @@ def _random_state() -> dict[str, torch.Tensor]:
     return state
 
 
+def inflated(name: str, value: torch.Tensor) -> tuple[str, torch.Tensor]:
+    """torchvision's ResNet-50 entry under our name; a temporal kernel looks only at its own frame."""
+    name = re.sub(r"conv(\d)", r"conv\1.conv", name)
+    name = re.sub(r"bn(\d)", r"conv\1.bn", name)
+    name = name.replace("downsample.0", "downsample.conv").replace("downsample.1", "downsample.bn")
+    if value.dim() != 4:
+        return name, value
+    value = value[:, :, None]
+    temporal = re.fullmatch(r"layer[34]\.\d\.conv1\.conv\.weight", name)
+    return name, torch.nn.functional.pad(value, (0, 0, 0, 0, 1, 1)) if temporal else value
+
+
 @pytest.fixture(scope="module")
 def encoder() -> SlowOnlyEncoder:
     return SlowOnlyEncoder(seed=0)
@@ -60,7 +74,7 @@ def loaded(weight_file) -> SlowOnlyEncoder:
     return SlowOnlyEncoder(weight_file)
 
 
-def frames_of(count: int, height: int = 24, width: int = 32) -> torch.Tensor:
+def frames_of(count: int, height: int = 16, width: int = 24) -> torch.Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(count))
 
 
@@ -142,11 +156,13 @@ class TestRandomInitialisation:
         torch.manual_seed(11)
         expected = torch.rand(3)
         torch.manual_seed(11)
-        same, other = SlowOnlyEncoder(seed=0), SlowOnlyEncoder(seed=1)
+        same = SlowOnlyEncoder(seed=0)
         assert torch.equal(torch.rand(3), expected)
         frames = frames_of(1)
         assert torch.equal(same(frames).maps, encoder(frames).maps)
-        assert not torch.allclose(other(frames).maps, encoder(frames).maps)
+        with seeded(1):
+            other = SlowOnlyBackbone()
+        assert not torch.equal(other.conv1.conv.weight, encoder.backbone.conv1.conv.weight)
 
     def test_description(self, encoder):
         assert encoder.description() == "SlowOnly-R50, random initialisation (seed 0), 832 channels, frozen"
@@ -166,12 +182,29 @@ class TestWeights:
         state = openmmlab_state()
         first = torch.nn.functional.conv2d(
             normalise_imagenet(frames), state["backbone.conv1.conv.weight"][:, :, 0], stride=2, padding=3)
-        first = torch.relu(first / (1 + 1e-5) ** 0.5 + 0.1)  # (2, 64, 12, 16)
+        first = torch.relu(first / (1 + 1e-5) ** 0.5 + 0.1)  # (2, 64, 8, 12)
         # The map's cells lie a quarter of a cell beyond conv1's centres: rows, then columns.
         rows = 0.75 * first[:, :, :-1] + 0.25 * first[:, :, 1:]
         both = 0.75 * rows[..., :-1] + 0.25 * rows[..., 1:]
         maps = loaded(frames).maps[..., :64].permute(0, 3, 1, 2)
         torch.testing.assert_close(maps[:, :, :-1, :-1], both, rtol=1e-3, atol=1e-3)
+
+    def test_still_clip_without_temporal_mixing_agrees_with_torchvision(self):
+        torch.manual_seed(0)
+        flat = resnet50(weights=None).eval()
+        flat.maxpool = torch.nn.Identity()
+        backbone = SlowOnlyBackbone().eval()
+        backbone.load_state_dict({ours: value for name, value in flat.state_dict().items()
+                                  for ours, value in [inflated(name, value)] if not name.startswith("fc.")})
+        image = torch.randn(1, 3, 16, 24)
+        with torch.no_grad():
+            shallow = backbone.shallow(image[:, :, None])
+            deep = backbone.deep(shallow[-1])
+            first = flat.layer1(flat.relu(flat.bn1(flat.conv1(image))))
+            second = flat.layer2(first)
+            last = flat.layer4(flat.layer3(second))
+        for ours, theirs in ((shallow[1], first), (shallow[2], second), (deep, last)):
+            torch.testing.assert_close(ours[:, :, 0], theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
 
     def test_an_unwrapped_file_without_counters_loads(self, tmp_path, loaded):
         state = {name: value for name, value in openmmlab_state().items() if "num_batches" not in name}
