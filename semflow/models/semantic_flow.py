@@ -13,7 +13,14 @@ from semflow.encoders.features import FrameFeatures, clip_descriptor
 from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding
 from semflow.encoders.reduction import reduce_channels
 from semflow.encoders.sampling import read_map
-from semflow.fields.aggregation import FlowAggregator, FlowAttentionAggregator, MeanAggregator, PointAggregator
+from semflow.fields.aggregation import (
+    FlowAggregator,
+    FlowAttentionAggregator,
+    MeanAggregator,
+    PointAggregator,
+    SurfaceCues,
+    TrackScene,
+)
 from semflow.fields.dynamic import DynamicField
 from semflow.fields.flow import FlowNetwork
 from semflow.fields.static import StaticField
@@ -47,6 +54,7 @@ class SceneContext:
         video: frozen video features, None if the encoder is trained jointly.
         code: (Z0,) raw clip code, before the MLP.
         image: frozen image features of the static branch, None without.
+        cues: surface cues of the dynamic branch, None without.
     """
 
     index: int
@@ -57,6 +65,7 @@ class SceneContext:
     video: FrameFeatures | None
     code: Tensor
     image: FrameFeatures | None
+    cues: SurfaceCues | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ class SemanticFlow(nn.Module):
         ) if code_width else None
         self.flow = FlowNetwork(
             self.flow_encoding(shapes), model.flow_width, code_width, model.flow_substeps)
-        self.aggregator = build_aggregator(model, self.reduced(self.video_encoder.channels))
+        self.aggregator = build_aggregator(model, self.reduced(self.video_encoder.channels), encoder.surface_cues)
         self.static = StaticField(
             self.field_encoding(shapes, with_time=False), model.static_width, model.static_blocks,
             self.reduced(self.image_encoder.channels), classes, model.static_view_dependent)
@@ -112,8 +121,8 @@ class SemanticFlow(nn.Module):
 
     def flow_encoding(self, shapes: list[SceneShape]) -> nn.Module:
         """Encoding of the flow network: L2-normalised frequencies, or coarser planes."""
-        if self.config.encoding == "frequency":
-            return FrequencyEncoding(4, self.config.octaves, normalize=True)
+        if self.config.flow_encoding == "frequency":
+            return FrequencyEncoding(4, self.config.flow_octaves, normalize=True)
         boxes, steps = plane_boxes(shapes, with_time=True)
         return PlaneEncoding(boxes, self.config.plane_channels, self.config.flow_plane_levels, steps)
 
@@ -130,13 +139,13 @@ class SemanticFlow(nn.Module):
         }
 
     @torch.no_grad()
-    def encode(self, index: int, rgb: Tensor, cameras: Cameras, space: Space) -> SceneContext:
+    def encode(self, index: int, rgb: Tensor, cameras: Cameras, space: Space, cues: SurfaceCues | None = None) -> SceneContext:
         """Run the frozen encoders once over the frames (T, H, W, 3) of a scene."""
         frames = rgb.permute(0, 3, 1, 2).contiguous()
         video = None if self.video_encoder.trainable else self.reduce(self.video_encoder(frames))
         code = clip_descriptor(frames) if video is None else video.code
         image = self.reduce(self.image_encoder(frames)) if self.image_encoder.channels else None
-        return SceneContext(index, len(rgb), cameras, space, rgb, video, code, image)
+        return SceneContext(index, len(rgb), cameras, space, rgb, video, code, image, cues)
 
     def reduce(self, features: FrameFeatures) -> FrameFeatures:
         """Apply the optional PCA."""
@@ -171,7 +180,7 @@ class SemanticFlow(nn.Module):
 
     def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
         """Dynamic field at the points of a track (N = rays * S)."""
-        features = self.aggregator(track, maps.dynamic, scene.cameras, scene.space, rays)
+        features = self.aggregator(track, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), rays)
         samples = self.dynamic(track.positions[0], track.frame, scene.frames, maps.code, features, scene.index)
         return self.scaled(samples)
 
@@ -196,16 +205,17 @@ def plane_boxes(shapes: list[SceneShape], with_time: bool) -> tuple[Tensor, tupl
     return torch.cat([boxes, torch.tensor(limits)[..., None]], dim=-1), tuple(shape.frames for shape in shapes)
 
 
-def build_aggregator(model: ModelConfig, channels: int) -> FlowAggregator:
+def build_aggregator(model: ModelConfig, channels: int, cues: bool) -> FlowAggregator:
     """The aggregator that the configuration names; `none` reads no features."""
+    shared = (cues, model.feature_gradient)
     if model.aggregator == "none" or not channels:
-        return PointAggregator(0, model.dynamic_width)
+        return PointAggregator(0, model.dynamic_width, *shared)
     if model.aggregator == "point":
-        return PointAggregator(channels, model.dynamic_width)
+        return PointAggregator(channels, model.dynamic_width, *shared)
     if model.aggregator == "mean":
-        return MeanAggregator(channels, model.dynamic_width, model.flow_length)
+        return MeanAggregator(channels, model.dynamic_width, model.flow_length, *shared)
     return FlowAttentionAggregator(
-        channels, model.dynamic_width, model.flow_length, model.attention_width, model.attention_heads,
+        channels, model.dynamic_width, model.flow_length, *shared, model.attention_width, model.attention_heads,
         model.attention_head_width, model.displacement, model.ray_attention)
 
 
