@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,9 @@ from tqdm import tqdm
 from semflow.data.synthetic.arrange import build_scene
 from semflow.data.synthetic.classes import CLASSES
 from semflow.data.synthetic.noise import noisy_disparity, noisy_flow, noisy_labels, noisy_poses
-from semflow.data.synthetic.raycast import Surfaces
-from semflow.data.synthetic.scene import NoiseSpec, Scene, SceneSpec
-from semflow.data.synthetic.truth import Shot, area_average, bounds_of, flow_between, shots_of_camera, with_bounds
+from semflow.data.synthetic.raycast import Surfaces, single_threaded
+from semflow.data.synthetic.scene import NO_NOISE, NoiseSpec, Scene, SceneSpec
+from semflow.data.synthetic.truth import Shot, area_average, flow_between, shots_of_camera
 from semflow.data.synthetic.writer import (
     check_target, label_colors, poses_bounds, replaced_folder, to_bytes, write_array, write_arrays, write_description,
     write_image, write_shared_files,
@@ -21,9 +24,31 @@ from semflow.data.synthetic.writer import (
 
 DEMO = {"name": "balloon", "seed": 0, "frames": 12, "height": 108, "width": 192, "objects": ("balloon", "ball", "crate")}
 
+MAX_WORKERS = 4
+BOUND_MARGIN = 0.02  # of the depth, left before the nearest and behind the farthest surface
+
+
+@dataclass(frozen=True)
+class CameraTruth:
+    """What one camera sees at all times.
+
+    Attributes:
+        depth: (T, H, W) float16 depth.
+        labels: (T, H, W) uint8 class ids.
+        near: near bound over all times.
+        far: far bound over all times.
+        frame: (H, W) surfaces of its own training frame.
+    """
+
+    depth: np.ndarray
+    labels: np.ndarray
+    near: float
+    far: float
+    frame: Surfaces
+
 
 def make_scene(root: Path, name: str, *, seed: int = 0, frames: int = 12, height: int = 135, width: int = 240,
-               objects: tuple[str, ...] = ("balloon", "ball", "crate"), noise: NoiseSpec = NoiseSpec(),
+               objects: tuple[str, ...] = ("balloon", "ball", "crate"), noise: NoiseSpec = NO_NOISE,
                overwrite: bool = False) -> Path:
     """Write a synthetic scene with exact truth in the Semantic Dynamic Scene layout.
 
@@ -49,7 +74,7 @@ def make_scene(root: Path, name: str, *, seed: int = 0, frames: int = 12, height
     folder = Path(root) / name
     check_target(folder, overwrite)
     write_shared_files(Path(root))
-    with replaced_folder(folder) as target, torch.no_grad():
+    with replaced_folder(folder) as target, torch.no_grad(), single_threaded():
         write_scene(target, build_scene(spec))
     return folder
 
@@ -62,19 +87,31 @@ def make_demo_scene(root: Path) -> Path:
 def write_scene(folder: Path, scene: Scene) -> None:
     """Write every file of a scene into an existing folder."""
     spec = scene.spec
-    seen: list[list[Surfaces]] = []
-    with tqdm(total=spec.frames**2, desc=f"Ray casting {spec.name}", unit="image", leave=False) as bar:
-        for camera in range(spec.frames):
-            seen.append([])
-            for shot in shots_of_camera(scene, camera):
-                write_multiview(folder, shot)
-                if shot.time == camera:
-                    write_frame(folder, scene, shot)
-                seen[-1].append(shot.surfaces)
-                bar.update()
+    workers = min(MAX_WORKERS, os.cpu_count() or 1, spec.frames)
+    bar = tqdm(total=spec.frames**2, desc=f"Ray casting {spec.name}", unit="image")
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    with bar, pool:
+        seen = list(pool.map(lambda camera: write_camera(folder, scene, camera, bar), range(spec.frames)))
     write_depths(folder, scene, seen)
     write_poses(folder, scene, seen)
-    write_flows(folder, scene, [seen[frame][frame] for frame in range(spec.frames)])
+    write_flows(folder, scene, [camera.frame for camera in seen])
+
+
+def write_camera(folder: Path, scene: Scene, camera: int, bar: tqdm) -> CameraTruth:
+    """Write the images of one camera at every time; returns what the other files need."""
+    depth, labels, bounds = [], [], []
+    with torch.no_grad():
+        for shot in shots_of_camera(scene, camera):
+            write_multiview(folder, shot)
+            if shot.time == camera:
+                write_frame(folder, scene, shot)
+                frame = shot.surfaces
+            depth.append(shot.surfaces.depth.half().numpy())
+            labels.append(scene.class_ids()[shot.surfaces.instance].byte().numpy())
+            bounds.append(shot.surfaces.bounds())
+            bar.update()
+    near, far = min(low for low, _ in bounds), max(high for _, high in bounds)
+    return CameraTruth(np.stack(depth), np.stack(labels), near * (1 - BOUND_MARGIN), far * (1 + BOUND_MARGIN), frame)
 
 
 def write_multiview(folder: Path, shot: Shot) -> None:
@@ -96,28 +133,31 @@ def write_frame(folder: Path, scene: Scene, shot: Shot) -> None:
     write_image(folder / "SegmentationClass_train" / name, label_colors(labels))
 
 
-def write_depths(folder: Path, scene: Scene, seen: list[list[Surfaces]]) -> None:
+def write_depths(folder: Path, scene: Scene, seen: list[CameraTruth]) -> None:
     """Inverse depth of the training frames with an unknown scale and shift each; exact depth of all views."""
     spec = scene.spec
     unknown = spec.generator("disparity").uniform((700.0, 20.0), (1300.0, 120.0), (spec.frames, 2))
     for time in range(spec.frames):
-        depth = seen[time][time].depth.numpy()
+        depth = seen[time].frame.depth.numpy()
         rng = spec.generator(f"depth {time}")
         disparity = unknown[time, 0] * noisy_disparity(1 / depth, spec.noise.depth, rng) + unknown[time, 1]
         write_array(folder / "disp" / f"{time:03d}.npy", disparity.astype(np.float32))
         write_array(folder / "truth" / "depth" / f"{time:03d}.npy", depth.astype(np.float32))
-        views = [camera[time] for camera in seen]
         write_arrays(
             folder / "truth" / "multiview" / f"{time:03d}.npz",
-            depth=torch.stack([view.depth for view in views]).numpy().astype(np.float16),
-            labels=scene.class_ids()[torch.stack([view.instance for view in views])].numpy().astype(np.uint8),
+            depth=np.stack([camera.depth[time] for camera in seen]),
+            labels=np.stack([camera.labels[time] for camera in seen]),
         )
     write_description(folder / "scene.json", spec, scene.things, unknown)
 
 
-def write_poses(folder: Path, scene: Scene, seen: list[list[Surfaces]]) -> None:
+def write_poses(folder: Path, scene: Scene, seen: list[CameraTruth]) -> None:
     """poses_bounds.npy, with noise if asked for, and the exact one in truth/."""
-    cameras = with_bounds(scene.cameras, [bounds_of(surfaces) for surfaces in seen])
+    cameras = replace(
+        scene.cameras,
+        near=torch.tensor([camera.near for camera in seen], dtype=torch.float64),
+        far=torch.tensor([camera.far for camera in seen], dtype=torch.float64),
+    )
     exact = cameras.c2w.numpy()
     write_array(folder / "truth" / "poses_bounds.npy", poses_bounds(cameras, exact))
     noisy = noisy_poses(exact, float(cameras.near.min()), scene.spec.noise.poses, scene.spec.generator("poses"))

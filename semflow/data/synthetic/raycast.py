@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,19 @@ from semflow.geometry.cameras import Cameras
 
 LIGHT = (0.35, 0.75, 0.56)  # direction to the light
 AMBIENT, DIFFUSE = 0.55, 0.5
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Torch on one thread (as a context or a decorator): ray casting is many small operations, which lose time to
+    the synchronisation of threads, so that whole cameras are shared out instead.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,11 @@ class Surfaces:
     instance: Tensor
     material: Tensor
     rgb: Tensor | None
+
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest finite depth."""
+        finite = self.depth[self.depth.isfinite()]
+        return float(finite.min()), float(finite.max())
 
     def clone(self) -> Surfaces:
         """An independent copy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from semflow.geometry.cameras import Cameras
 from semflow.utils.errors import ConfigError
 
 FOCAL = 0.86  # focal length / image width
-PIVOT_DISTANCE = 8.0  # the cameras look at a point this far away
+PIVOT_DISTANCE = 7.6  # the cameras look at a point this far away
 ARC_REACH = 0.62  # sideways way of the camera to either side
 
 
@@ -44,6 +44,9 @@ class NoiseSpec:
                 raise ConfigError(f"noise_{name} = {value}: must lie between 0 and 1")
 
 
+NO_NOISE = NoiseSpec()
+
+
 @dataclass(frozen=True)
 class SceneSpec:
     """Everything that determines a scene, to the last bit.
@@ -64,7 +67,7 @@ class SceneSpec:
     height: int = 135
     width: int = 240
     objects: tuple[str, ...] = ("balloon", "ball", "crate")
-    noise: NoiseSpec = field(default_factory=NoiseSpec)
+    noise: NoiseSpec = NO_NOISE
 
     def __post_init__(self):
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Iterator
+from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from semflow.data.synthetic.raycast import Surfaces, View, draw_all, make_view, nearest, to_world
+from semflow.data.synthetic.raycast import Surfaces, draw_all, make_view, nearest, to_world
 from semflow.data.synthetic.scene import Scene
 from semflow.geometry.cameras import MIN_DEPTH, Cameras
 
 SUPERSAMPLES = 2  # rays per pixel of the full-size image, along each axis
 SAME_SURFACE = 1e-4  # relative difference of depth up to which two hits are one surface
-BOUND_MARGIN = 0.02  # of the depth, left around the nearest and farthest surface
 
 
 @dataclass(frozen=True)
@@ -72,18 +71,6 @@ def shots_of_camera(scene: Scene, camera: int) -> Iterator[Shot]:
         yield Shot(camera, time, area_average(color.rgb, SUPERSAMPLES), class_ids[labels.instance], surfaces)
 
 
-def bounds_of(shots: list[Surfaces]) -> tuple[float, float]:
-    """Near and far depth that hold every finite depth of some surfaces, with a small margin."""
-    depths = torch.cat([surfaces.depth[surfaces.depth.isfinite()] for surfaces in shots])
-    return float(depths.min()) * (1 - BOUND_MARGIN), float(depths.max()) * (1 + BOUND_MARGIN)
-
-
-def with_bounds(cameras: Cameras, bounds: list[tuple[float, float]]) -> Cameras:
-    """The cameras with the near and far bound of each."""
-    near, far = (torch.tensor(column, dtype=torch.float64) for column in zip(*bounds))
-    return replace(cameras, near=near, far=far)
-
-
 def moved_points(scene: Scene, surfaces: Surfaces, time: float) -> Tensor:
     """World points (H, W, 3) at `time` of the surface points seen in `surfaces`; NaN where nothing was hit."""
     points = torch.full_like(surfaces.material, float("nan"))
@@ -122,8 +109,3 @@ def unoccluded(scene: Scene, cameras: Cameras, surfaces: Surfaces, points: Tenso
     first, instance = nearest(scene.things, origin, directions, float(target))
     same = (instance == surfaces.instance.reshape(-1)) & ((first - depth).abs() < SAME_SURFACE * depth)
     return same.reshape(surfaces.instance.shape)
-
-
-def half_view(scene: Scene, frame: int) -> View:
-    """The rays of training frame `frame` at the size H x W."""
-    return make_view(scene.cameras, frame, scene.spec.height, scene.spec.width)

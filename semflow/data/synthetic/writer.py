@@ -12,7 +12,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Iterator
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -23,7 +23,9 @@ from semflow.geometry.cameras import Cameras
 from semflow.geometry.poses import opengl_to_llff
 from semflow.utils.errors import DataError
 
-JPEG_QUALITY = 95
+JPEG_OPTIONS = [  # truth of saturated colours: no chroma subsampling
+    cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 3]
 MAKER = "semflow synthetic scene"
 
 
@@ -92,8 +94,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    if not cv2.imwrite(str(path), pixels, options):
+    if not cv2.imwrite(str(path), pixels, JPEG_OPTIONS if path.suffix == ".jpg" else PNG_OPTIONS):
         raise DataError(f"{path}: cannot be written; check the free space and the permissions")
 
 
