@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from semflow.data.synthetic.motion import Hover, Path, Roll, Still
 from semflow.data.synthetic.arrange import build_scene, least_share
+from semflow.data.synthetic.motion import Hover, Path, Roll, Still
 from semflow.data.synthetic.raycast import draw_all, intersect, make_view, nearest, to_material, to_world
 from semflow.data.synthetic.scene import SceneSpec, Thing
 from semflow.data.synthetic.shapes import Box, Flag, Quad, Sphere

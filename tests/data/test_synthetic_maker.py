@@ -221,11 +221,18 @@ def test_overwrite_replaces_a_synthetic_scene_whole(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["foreground_object.txt", "labelmap.txt", "room"]
 
 
-def test_other_label_map_in_the_root_is_refused(tmp_path):
-    (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\ncat:1,2,3::\n")
-    with pytest.raises(DataError, match="labelmap.txt"):
+def test_unusable_root_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="file.*another root"):
+        make_scene(tmp_path / "file", "room", **SIZE)
+
+
+@pytest.mark.parametrize("name", ["labelmap.txt", "foreground_object.txt"])
+def test_other_classes_in_the_root_are_refused(tmp_path, name):
+    (tmp_path / name).write_text("cat\n")
+    with pytest.raises(DataError, match=name):
         make_scene(tmp_path, "room", **SIZE)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["labelmap.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
 
 
 @pytest.mark.parametrize(("change", "message"), [

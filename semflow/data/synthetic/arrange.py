@@ -162,6 +162,7 @@ def arrangement(rng: np.random.Generator, spec: SceneSpec) -> Scene:
     return Scene(spec, tuple(things), arc_cameras(spec))
 
 
+@single_threaded()
 def least_share(scene: Scene, give_up: float = -1.0) -> float:
     """Smallest share of the image that any moving thing fills in any training frame (seen coarsely).
 
@@ -181,7 +182,6 @@ def least_share(scene: Scene, give_up: float = -1.0) -> float:
     return least
 
 
-@single_threaded()
 def build_scene(spec: SceneSpec) -> Scene:
     """The scene of a specification; equal specifications give equal scenes.
 

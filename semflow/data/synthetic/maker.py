@@ -18,8 +18,16 @@ from semflow.data.synthetic.raycast import Surfaces, single_threaded
 from semflow.data.synthetic.scene import NO_NOISE, NoiseSpec, Scene, SceneSpec
 from semflow.data.synthetic.truth import Shot, area_average, flow_between, shots_of_camera
 from semflow.data.synthetic.writer import (
-    check_target, label_colors, poses_bounds, replaced_folder, to_bytes, write_array, write_arrays, write_description,
-    write_image, write_shared_files,
+    check_target,
+    label_colors,
+    poses_bounds,
+    replaced_folder,
+    to_bytes,
+    write_array,
+    write_arrays,
+    write_description,
+    write_image,
+    write_shared_files,
 )
 
 DEMO = {"name": "balloon", "seed": 0, "frames": 12, "height": 108, "width": 192, "objects": ("balloon", "ball", "crate")}

@@ -9,10 +9,10 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -29,26 +29,24 @@ PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 3]
 MAKER = "semflow synthetic scene"
 
 
-def write_shared_file(path: Path, text: str) -> None:
-    """Write a file that all scenes of a root share; refuse one that says something else.
+def write_shared_files(root: Path) -> None:
+    """labelmap.txt and foreground_object.txt of a root, which all its scenes share; made unless present.
 
     Raises:
-        DataError: the file exists with other contents.
+        DataError: one of them exists with other contents, or the root cannot be a folder.
     """
-    if path.exists():
-        if path.read_text(encoding="utf-8") != text:
+    texts = {root / "labelmap.txt": labelmap_text(), root / "foreground_object.txt": foreground_text()}
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be made a folder ({error.strerror}); choose another root") from error
+    for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
             raise DataError(f"{path}: holds other classes than the synthetic scenes; choose another root folder")
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_shared_files(root: Path) -> None:
-    """labelmap.txt and foreground_object.txt of a root."""
-    write_shared_file(root / "labelmap.txt", labelmap_text())
-    write_shared_file(root / "foreground_object.txt", foreground_text())
+    for path, text in texts.items():
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
 
 
 def check_target(folder: Path, overwrite: bool) -> None:
