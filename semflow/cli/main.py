@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # operators that torch lacks on Apple GPUs run on the CPU; read when torch is imported
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        status = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # here, where a closed pipe can be dealt with
+        return status
     except SemflowError as error:
         return _complain(str(error))
     except BrokenPipeError:  # the reader of our output has left, as in `semflow … | head`
@@ -50,8 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("semflow: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except SystemExit as stop:  # argparse after --help
-        return stop.code if isinstance(stop.code, int) else EXIT_ERROR if stop.code else 0
 
 
 def command_summaries() -> dict[str, str]:
@@ -72,7 +72,10 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"semflow {__version__}")
         return 0
-    return _run_command(argv[0], argv[1:])
+    try:
+        return _run_command(argv[0], argv[1:])
+    except SystemExit as stop:  # argparse after --help
+        return stop.code if isinstance(stop.code, int) else EXIT_ERROR if stop.code else 0
 
 
 def _run_command(name: str, argv: list[str]) -> int:
@@ -95,8 +98,8 @@ def _module_name(command: str) -> str:
 
 
 def _overview() -> str:
-    lines = ["usage: semflow COMMAND [options]", "", "Semantic fields of dynamic scenes from one moving camera's video.", "",
-             "commands:"]
+    lines = ["usage: semflow COMMAND [options]", "",
+             "Semantic fields of dynamic scenes from one moving camera's video.", "", "commands:"]
     lines += [f"  {name:<12}{summary}" for name, summary in command_summaries().items()]
     return "\n".join(lines + ["", "semflow COMMAND --help describes a command."])
 

@@ -152,15 +152,15 @@ def _walk(record: Any, prefix: str) -> Iterable[Key]:
                   meta.get("high"))
 
 
-def suggestion(name: str) -> str:
-    """`; did you mean X?` with the known key closest to `name`, or an empty text."""
-    known = known_keys()
+def suggestion(name: str, others: tuple[str, ...] = ()) -> str:
+    """`; did you mean X?` with what is closest to `name` among the keys and `others`, or an empty text."""
+    known = [*known_keys(), *others]
     if name in ALIASES and ALIASES[name] in known:
         return f"; did you mean {ALIASES[name]}?"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not close:
         leaves = {full.rsplit(".", 1)[-1]: full for full in reversed(known)}  # the first key of a leaf's name wins
-        close = [leaves[leaf] for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.6)]
+        close = [leaves[leaf] for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.7)]
     return f"; did you mean {close[0]}?" if close else ""
 
 

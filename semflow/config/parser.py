@@ -170,7 +170,8 @@ def _unknown_argument(word: str) -> ConfigError:
         return ConfigError(f"unexpected word {word!r} on the command line; a setting is --KEY VALUE, "
                            "a switch --KEY or --no-KEY")
     name = word.split("=", 1)[0].lstrip("-")
-    return ConfigError(f"unknown option {word.split('=', 1)[0]}{suggestion(name) or '; see semflow train --help'}")
+    hint = suggestion(name, ("config", "steps", "resume", "overwrite")).replace("did you mean ", "did you mean --")
+    return ConfigError(f"unknown option {word.split('=', 1)[0]}{hint or '; see semflow train --help'}")
 
 
 def _build(template: Any, values: dict[str, Any], prefix: str = "") -> Any:

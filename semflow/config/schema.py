@@ -58,6 +58,8 @@ class EncoderConfig(Checked):
     static_kind: str = option("resnet18", "static-branch features: resnet18 or none", choices=("resnet18", "none"))
     video_weights: str = option("", "SlowOnly state dict (.pth); empty = random initialisation")
     image_weights: str = option("", "ResNet-18 state dict (.pth), `download` for torchvision's, empty = random")
+    surface_cues: bool = option(
+        False, "dynamic features also tell how far a point is from the surface that the frame's depth shows, and whether it moves")
     pca: int = option(0, "reduce frozen maps once to this many channels (0 = keep all)", low=0)
 
 
@@ -80,12 +82,15 @@ class ModelConfig(Checked):
     dynamic_code_blocks: int = option(2, "clip-code blocks of the dynamic field", low=0)
     dynamic_blocks: int = option(3, "residual blocks of the dynamic field after the clip-code blocks", low=1)
     flow_width: int = option(128, "width of the flow network", low=1)
+    flow_encoding: str = option("frequency", "encoding of the flow network: frequency or planes", choices=("frequency", "planes"))
+    flow_octaves: int = option(10, "octaves of the flow network's frequency encoding", low=1)
     flow_substeps: int = option(2, "Euler sub-steps K per frame step", low=1)
     flow_length: int = option(3, "positions in a flow track: 1, 3 or 5", choices=(1, 3, 5))
     aggregator: str = option("attention", "flow features: attention, mean, point or none", choices=("attention", "mean", "point", "none"))
     attention_width: int = option(64, "token width of the flow attention", low=1)
     attention_heads: int = option(4, "heads of the flow attention", low=1)
     attention_head_width: int = option(4, "width of a head of the flow attention", low=1)
+    feature_gradient: bool = option(True, "gradients of the features reach the flow through the places where they are read")
     displacement: bool = option(True, "tokens carry the encoded displacement from the current point")
     ray_attention: bool = option(False, "second attention along the ray")
 

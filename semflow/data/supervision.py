@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semflow.geometry.spaces import camera_rays
 from semflow.geometry.triangulation import calibrate, triangulate
 from semflow.records import SceneData, to_device
 
@@ -48,10 +47,8 @@ def depth_to_u(scene: SceneData, depth: Tensor) -> Tensor:
     pixels = scene.cameras.pixels().flatten(0, 1)
     found = []
     for frame in range(scene.frames):
-        rays = camera_rays(scene.cameras, scene.space, frame, pixels)
         points = scene.space.from_world(scene.cameras.lift(pixels, depth[frame].flatten(), frame))
-        along = ((points - rays.origins) * rays.directions).sum(-1) / rays.directions.square().sum(-1)
-        found.append(along.view(scene.height, scene.width))
+        found.append(scene.space.ray_parameter(points, scene.cameras, frame).view(scene.height, scene.width))
     return torch.stack(found).clamp(0.0, 1.0)
 
 

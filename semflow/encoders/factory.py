@@ -52,4 +52,6 @@ def build_video_encoder(config: EncoderConfig, seed: int) -> nn.Module:
 
 def build_image_encoder(config: EncoderConfig, seed: int) -> nn.Module:
     """The encoder of the static branch, `config.static_kind`; CheckpointError where its weights cannot be used."""
-    return ResNet18Encoder(config.image_weights, seed) if config.static_kind == "resnet18" else NoEncoder(with_code=False)
+    if config.static_kind == "resnet18":
+        return ResNet18Encoder(config.image_weights, seed)
+    return NoEncoder(with_code=False)

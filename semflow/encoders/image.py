@@ -9,8 +9,14 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from semflow.encoders.features import FrameFeatures, check_frames
-from semflow.encoders.frozen import (FrozenEncoder, measuring_norms, natural_clips, normalise_imagenet, resize_stage,
-                                     seeded)
+from semflow.encoders.frozen import (
+    FrozenEncoder,
+    measuring_norms,
+    natural_clips,
+    normalise_imagenet,
+    resize_stage,
+    seeded,
+)
 from semflow.encoders.weights import load_weights, read_state_dict
 from semflow.utils.errors import CheckpointError
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 PLANE_INIT = 0.1  # spread of a space plane's initial values around 1
+SPACE_PAIRS = ([0, 1], [0, 2], [1, 2])  # (column, row) axes of the planes over (x, y, z)
+TIME_PAIRS = ([0, 3], [1, 3], [2, 3])  # of the planes over (x, t), (y, t), (z, t)
 
 
 class FrequencyEncoding(nn.Module):
@@ -49,53 +49,52 @@ class PlaneEncoding(nn.Module):
 
     def __init__(self, boxes: Tensor, channels: int, levels: tuple[int, ...], time_steps: tuple[int, ...] = ()):
         super().__init__()
-        self.in_channels = boxes.shape[-1]
-        self.axes = tuple(itertools.combinations(range(self.in_channels), 2))
-        self.levels = levels
+        self.with_time = boxes.shape[-1] == 4
+        self.level_count = len(levels)
         self.out_channels = channels * len(levels)
         self.register_buffer("boxes", boxes)
-        self.planes = nn.ParameterList()
-        self.space_time = tuple(3 in pair for pair in self.axes)
+        self.space, self.time = nn.ParameterList(), nn.ParameterList()
         for scene in range(len(boxes)):
-            for resolution, (first, second) in itertools.product(levels, self.axes):
-                rows = time_steps[scene] if second == 3 else resolution
-                values = torch.ones(1, channels, rows, resolution)
-                if second != 3:
-                    values += PLANE_INIT * torch.randn_like(values)
-                self.planes.append(nn.Parameter(values))
+            for resolution in levels:
+                noise = PLANE_INIT * torch.randn(len(SPACE_PAIRS), channels, resolution, resolution)
+                self.space.append(nn.Parameter(1.0 + noise))
+                if self.with_time:
+                    self.time.append(nn.Parameter(torch.ones(len(TIME_PAIRS), channels, time_steps[scene], resolution)))
 
-    def of_scene(self, scene: int) -> list[list[Tensor]]:
-        """The planes of one scene: a list per level with a (1, C, rows, columns) tensor per axis pair."""
-        size = len(self.axes)
-        start = scene * size * len(self.levels)
-        return [[self.planes[start + level * size + i] for i in range(size)] for level in range(len(self.levels))]
+    def of_scene(self, scene: int) -> list[tuple[Tensor, Tensor | None]]:
+        """Planes of a scene: per level (3, C, r, r) space planes and (3, C, T, r) space-time planes or None."""
+        index = range(scene * self.level_count, (scene + 1) * self.level_count)
+        return [(self.space[i], self.time[i] if self.with_time else None) for i in index]
 
     def forward(self, coordinates: Tensor, scene: int = 0) -> Tensor:
         """(N, in_channels) -> (N, out_channels)."""
         low, high = self.boxes[scene]
         position = 2 * (coordinates - low) / (high - low) - 1
-        grids = [position[:, list(pair)][None, None] for pair in self.axes]  # (1, 1, N, 2)
+        space_grid = torch.stack([position[:, pair] for pair in SPACE_PAIRS])[:, None]  # (3, 1, N, 2)
+        time_grid = torch.stack([position[:, pair] for pair in TIME_PAIRS])[:, None] if self.with_time else None
         features = []
-        for planes in self.of_scene(scene):
-            product = None
-            for plane, grid in zip(planes, grids):
-                read = F.grid_sample(plane, grid, padding_mode="border", align_corners=True)[0, :, 0]  # (C, N)
-                product = read if product is None else product * read
+        for space, time in self.of_scene(scene):
+            product = read_planes(space, space_grid)
+            if time is not None:
+                product = product * read_planes(time, time_grid)
             features.append(product)
         return torch.cat(features).T
 
     def variation(self, scene: int) -> Tensor:
         """Mean squared difference of neighbouring cells along the space axes of all planes, a scalar."""
         terms = []
-        for planes in self.of_scene(scene):
-            for plane, with_time in zip(planes, self.space_time):
-                terms.append(plane.diff(dim=3).square().mean())
-                if not with_time:
-                    terms.append(plane.diff(dim=2).square().mean())
+        for space, time in self.of_scene(scene):
+            terms += [space.diff(dim=3).square().mean(), space.diff(dim=2).square().mean()]
+            if time is not None:
+                terms.append(time.diff(dim=3).square().mean())
         return torch.stack(terms).mean()
 
     def time_roughness(self, scene: int) -> Tensor:
         """Mean squared second difference along the time axis of the space-time planes, a scalar."""
-        pairs = [(p, w) for planes in self.of_scene(scene) for p, w in zip(planes, self.space_time)]
-        terms = [p.diff(n=2, dim=2).square().mean() for p, with_time in pairs if with_time and p.shape[2] > 2]
+        terms = [t.diff(n=2, dim=2).square().mean() for _, t in self.of_scene(scene) if t is not None and t.shape[2] > 2]
         return torch.stack(terms).mean() if terms else torch.zeros((), device=self.boxes.device)
+
+
+def read_planes(planes: Tensor, grid: Tensor) -> Tensor:
+    """Bilinear reads of (3, C, rows, columns) planes at grids (3, 1, N, 2) in [-1, 1], multiplied: (C, N)."""
+    return F.grid_sample(planes, grid, padding_mode="border", align_corners=True)[:, :, 0].prod(dim=0)

@@ -13,8 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from semflow.encoders.features import FrameFeatures, check_frames
-from semflow.encoders.frozen import (FrozenEncoder, measuring_norms, natural_clips, normalise_imagenet, resize_stage,
-                                     seeded)
+from semflow.encoders.frozen import (
+    FrozenEncoder,
+    measuring_norms,
+    natural_clips,
+    normalise_imagenet,
+    resize_stage,
+    seeded,
+)
 from semflow.encoders.weights import load_weights, read_state_dict
 
 _PREFIX = "backbone."
@@ -114,7 +120,8 @@ class SlowOnlyEncoder(FrozenEncoder):
 
     def _load(self, path: str | Path) -> None:
         state = {name.removeprefix("module."): value for name, value in read_state_dict(path, _REMEDY).items()}
-        state = {name.removeprefix(_PREFIX): value for name, value in state.items() if not name.startswith("cls_head.")}
+        if any(name.startswith(_PREFIX) for name in state):  # else a bare backbone; heads are not ours to judge
+            state = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
         load_weights(self.backbone, state, path, original=lambda name: _PREFIX + name)
 
     @torch.no_grad()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,8 @@ def read_state_dict(path: str | Path, remedy: str) -> dict[str, Tensor]:
     except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: cannot be read as torch weights ({_first_line(error)}); {remedy}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)} if isinstance(state, dict) else {}
+    entries = state.items() if isinstance(state, dict) else ()
+    tensors = {name: value for name, value in entries if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path}: holds no state dict; {remedy}")
     return tensors

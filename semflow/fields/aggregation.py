@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from semflow.encoders.positional import FrequencyEncoding
-from semflow.encoders.sampling import read_map
+from semflow.encoders.sampling import read_map, read_nearest, read_rows
 from semflow.fields.attention import RayAttention, TrackAttention
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
 from semflow.records import FlowTrack
 
 DISPLACEMENT_OCTAVES = 4
+CUE_SCALES = (0.02, 0.1)  # distances to the surface in u on which the cues are most sensitive
+CUE_CHANNELS = 5
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,35 @@ class FlowFeatures:
     current: Tensor | None = None
     neighbours: Tensor | None = None
     motion: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SurfaceCues:
+    """What the depth and the motion mask of each frame say, read beside the features.
+
+    Attributes:
+        surface_u: (T, H, W) ray parameter of the surface. motion: (T, H, W) float, 1 = moving.
+    """
+
+    surface_u: Tensor
+    motion: Tensor
+
+
+@dataclass(frozen=True)
+class TrackScene:
+    """Geometry of the scene that a track lies in; the cues are None where they are not used."""
+
+    cameras: Cameras
+    space: Space
+    cues: SurfaceCues | None
+
+
+@dataclass(frozen=True)
+class TrackRead:
+    """Features of one position of a track: (N, D) for the trunk and (N, token_width) for its token."""
+
+    trunk: Tensor
+    token: Tensor
 
 
 @dataclass(frozen=True)
@@ -54,72 +85,104 @@ def locate(track: FlowTrack, cameras: Cameras, space: Space) -> TrackPixels:
     return TrackPixels(uv, visible)
 
 
+def surface_cues(scene: TrackScene, points: Tensor, uv: Tensor, frame: int) -> Tensor:
+    """How points relate to the surface that a frame shows at their pixel.
+
+    Read at the nearest pixel: between a moving thing and what lies behind it there is no surface to interpolate.
+
+    Args:
+        points: (N, 3) field-space points. uv: (N, 2) their pixels in camera `frame`.
+
+    Returns:
+        (N, 5): signed distance in u on two scales, nearness, motion, and nearness of a moving surface.
+    """
+    distance = scene.space.ray_parameter(points, scene.cameras, frame) - read_nearest(scene.cues.surface_u[frame], uv)
+    motion = read_nearest(scene.cues.motion[frame], uv)
+    near = torch.exp(-(distance / CUE_SCALES[0]).square())
+    signed = [torch.tanh(distance / scale) for scale in CUE_SCALES]
+    return torch.stack([*signed, near, motion, near * motion], dim=-1)
+
+
 class FlowAggregator(nn.Module):
     """Reads the feature maps along a track; subclasses describe the motion.
 
     Args:
-        channels: channels C of the encoder's maps (0 = no encoder: nothing is read).
+        channels: channels C of the encoder's maps (0: nothing is read).
         width: width D of the trunk features.
         reach: farthest neighbour that is read, in frames (0 = the current frame alone).
+        cues: the features are joined by surface cues (see `SurfaceCues`).
+        gradient: gradients reach the track through the places where maps are read.
+        token_width: width of the tokens that the subclass wants (0 = none).
     """
 
-    token_width = 0
     out_channels = 0
 
-    def __init__(self, channels: int, width: int, reach: int):
+    def __init__(self, channels: int, width: int, reach: int, cues: bool, gradient: bool, token_width: int = 0):
         super().__init__()
-        self.channels, self.width = channels, width
+        self.channels, self.width, self.token_width = channels, width, token_width
         self.reach = reach if channels else 0
         self.use_neighbours = self.reach > 0
-        self.to_current = nn.Linear(channels, width) if channels else None
-        self.to_neighbours = nn.Linear(channels, width) if self.use_neighbours else None
+        self.gradient = gradient
+        self.projected = width * (2 if self.use_neighbours else 1) + token_width
+        self.from_map = nn.Linear(channels, self.projected) if channels else None
+        self.from_cues = nn.Linear(CUE_CHANNELS, self.projected, bias=False) if cues and channels else None
 
-    def projections(self) -> list[nn.Linear]:
-        """The layers applied to the maps before they are read, in the order of the projected channels."""
-        return [layer for layer in (self.to_current, self.to_neighbours) if layer is not None]
+    @property
+    def project_first(self) -> bool:
+        """Wide maps are projected before they are read, narrow ones at the points: whatever is less work."""
+        return self.channels > self.projected
 
     def project_maps(self, maps: Tensor) -> Tensor:
-        """(T, h, w, C) frozen or trained maps -> (T, P, h, w) projected maps."""
-        layers = self.projections()
-        weight = torch.cat([layer.weight for layer in layers])
-        bias = torch.cat([layer.bias for layer in layers])
-        return torch.nn.functional.linear(maps, weight, bias).permute(0, 3, 1, 2)
+        """(T, h, w, C) maps -> what is read: (T, P, h, w) projected maps, or the maps as they are."""
+        return self.from_map(maps).permute(0, 3, 1, 2) if self.project_first else maps
 
-    def forward(self, track: FlowTrack, maps: dict[int, Tensor], cameras: Cameras, space: Space, rays: int) -> FlowFeatures:
+    def forward(self, track: FlowTrack, maps: dict[int, Tensor], scene: TrackScene, rays: int) -> FlowFeatures:
         """Features of the N points of a track.
 
         Args:
             track: positions of N points.
-            maps: frame -> (P, h, w) projected maps, for every frame of the track.
-            cameras, space: the scene's geometry.
-            rays: number of rays R that the N points belong to.
+            maps: frame -> map from `project_maps`, for every frame of the track within reach.
+            scene: geometry and cues. rays: number of rays R that the N points belong to.
         """
         if not self.channels:
             return FlowFeatures()
         within = {offset: points for offset, points in track.positions.items() if abs(offset) <= self.reach}
         track = FlowTrack(track.frame, within)
-        pixels = locate(track, cameras, space)
-        reads = {
-            offset: read_map(maps[track.frame + offset], uv, cameras.height, cameras.width)
-            for offset, uv in pixels.uv.items()
-        }
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient):
+            pixels = locate(track, scene.cameras, scene.space)
+        reads = {offset: self.read(track, maps, scene, pixels, offset) for offset in track.positions}
         current, neighbours = self.trunk_features(reads, pixels)
         return FlowFeatures(current, neighbours, self.describe(track, reads, pixels, rays))
 
-    def trunk_features(self, reads: dict[int, Tensor], pixels: TrackPixels) -> tuple[Tensor, Tensor | None]:
+    def read(self, track: FlowTrack, maps: dict[int, Tensor], scene: TrackScene, pixels: TrackPixels, offset: int) -> TrackRead:
+        """Projected features of one position of the track."""
+        frame, uv, size = track.frame + offset, pixels.uv[offset], (scene.cameras.height, scene.cameras.width)
+        trunk = slice(0, self.width) if offset == 0 else slice(self.width, 2 * self.width)
+        rows = torch.cat([torch.arange(self.projected)[trunk], torch.arange(self.projected - self.token_width, self.projected)])
+        if self.project_first:
+            found = read_map(maps[frame], uv, *size)[:, rows]
+        else:
+            narrow = read_map(maps[frame].permute(2, 0, 1), uv, *size) if self.gradient else read_rows(maps[frame], uv, *size)
+            found = torch.nn.functional.linear(narrow, self.from_map.weight[rows], self.from_map.bias[rows])
+        if self.from_cues is not None:
+            cues = surface_cues(scene, track.positions[offset].detach(), uv.detach(), frame)
+            found = found + torch.nn.functional.linear(cues, self.from_cues.weight[rows])
+        return TrackRead(found[:, : self.width], found[:, self.width :])
+
+    def trunk_features(self, reads: dict[int, TrackRead], pixels: TrackPixels) -> tuple[Tensor, Tensor | None]:
         """Current (N, D) and mean neighbour (N, D) features; invisible positions count as zero."""
-        current = reads[0][:, : self.width] * pixels.visible[0][:, None]
+        current = reads[0].trunk * pixels.visible[0][:, None]
         if not self.use_neighbours:
             return current, None
         total, count = torch.zeros_like(current), torch.zeros_like(current[:, :1])
         for offset, read in reads.items():
             if offset:
                 visible = pixels.visible[offset][:, None]
-                total = total + read[:, self.width : 2 * self.width] * visible
+                total = total + read.trunk * visible
                 count = count + visible
         return current, total / count.clamp(min=1)
 
-    def describe(self, track: FlowTrack, reads: dict[int, Tensor], pixels: TrackPixels, rays: int) -> Tensor | None:
+    def describe(self, track: FlowTrack, reads: dict[int, TrackRead], pixels: TrackPixels, rays: int) -> Tensor | None:
         """(N, out_channels) description of the motion, or None."""
         return None
 
@@ -127,15 +190,15 @@ class FlowAggregator(nn.Module):
 class PointAggregator(FlowAggregator):
     """The current frame's feature alone (MonoNeRF's point features): no flow."""
 
-    def __init__(self, channels: int, width: int):
-        super().__init__(channels, width, reach=0)
+    def __init__(self, channels: int, width: int, cues: bool, gradient: bool):
+        super().__init__(channels, width, 0, cues, gradient)
 
 
 class MeanAggregator(FlowAggregator):
     """Current feature and the mean over the neighbours, without attention."""
 
-    def __init__(self, channels: int, width: int, length: int):
-        super().__init__(channels, width, reach=length // 2)
+    def __init__(self, channels: int, width: int, length: int, cues: bool, gradient: bool):
+        super().__init__(channels, width, length // 2, cues, gradient)
 
 
 class FlowAttentionAggregator(FlowAggregator):
@@ -143,40 +206,33 @@ class FlowAttentionAggregator(FlowAggregator):
 
     Args:
         length: positions of a full track; the tokens of missing neighbours are masked and read as zero.
-        token_width, heads, head_width: sizes of the attention.
+        token_width, heads, head_width: sizes of the tokens and of the attention.
         displacement: tokens carry the encoded displacement from the current point.
         ray_attention: a second attention along the ray.
     """
 
-    def __init__(self, channels: int, width: int, length: int, token_width: int, heads: int, head_width: int,
-                 displacement: bool, ray_attention: bool):
-        super().__init__(channels, width, reach=length // 2)
+    def __init__(self, channels: int, width: int, length: int, cues: bool, gradient: bool, token_width: int, heads: int,
+                 head_width: int, displacement: bool, ray_attention: bool):
+        super().__init__(channels, width, length // 2, cues, gradient, token_width)
         self.offsets = tuple(range(-(length // 2), length // 2 + 1))
-        self.token_width = token_width
         self.out_channels = length * token_width
-        self.to_token = nn.Linear(channels, token_width)
         self.displacement = FrequencyEncoding(4, DISPLACEMENT_OCTAVES) if displacement else None
         self.from_displacement = nn.Linear(self.displacement.out_channels, token_width) if displacement else None
         self.attention = TrackAttention(token_width, heads, head_width)
         self.along_ray = RayAttention(self.out_channels, heads) if ray_attention else None
 
-    def projections(self) -> list[nn.Linear]:
-        """As in the base, with the token's layer last."""
-        return [*super().projections(), self.to_token]
-
-    def describe(self, track: FlowTrack, reads: dict[int, Tensor], pixels: TrackPixels, rays: int) -> Tensor:
+    def describe(self, track: FlowTrack, reads: dict[int, TrackRead], pixels: TrackPixels, rays: int) -> Tensor:
         """Attend over the tokens of the track and concatenate them: (N, length * token_width)."""
-        empty = torch.zeros_like(reads[0][:, -self.token_width :])
+        empty = torch.zeros_like(reads[0].token)
         nobody = torch.zeros_like(pixels.visible[0])
-        tokens = [self.token(track, reads[o], o) if o in reads else empty for o in self.offsets]
+        tokens = [self.token(track, reads[o].token, o) if o in reads else empty for o in self.offsets]
         valid = torch.stack([pixels.visible.get(o, nobody) for o in self.offsets], dim=1)
         mixed = self.attention(torch.stack(tokens, dim=1), valid)
         motion = (mixed * valid[..., None]).flatten(1)
         return motion if self.along_ray is None else self.along_ray(motion, rays)
 
-    def token(self, track: FlowTrack, read: Tensor, offset: int) -> Tensor:
+    def token(self, track: FlowTrack, token: Tensor, offset: int) -> Tensor:
         """(N, token_width) token of one position; the displacement is taken in field space, before projection."""
-        token = read[:, -self.token_width :]
         if self.displacement is None:
             return token
         moved = track.displacement(offset)

@@ -31,6 +31,9 @@ class Space(Protocol):
     def cut_rays(self, origins_world: Tensor, directions_world: Tensor) -> tuple[Tensor, Tensor]:
         """World rays (R, 3), (R, 3) -> field-space origins (u = 0) and directions (ending at u = 1)."""
 
+    def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int) -> Tensor:
+        """u (...) of field-space points (..., 3) on the ray of camera `frame` that passes through them."""
+
 
 @dataclass(frozen=True)
 class NdcSpace:
@@ -74,6 +77,10 @@ class NdcSpace:
         origins = self.from_world(on_near) + self.u_near * directions
         return origins, directions * (self.u_far - self.u_near)
 
+    def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int) -> Tensor:
+        """u (...) of NDC points (..., 3): linear in z, the same for every camera."""
+        return ((points[..., 2] + 1.0) / 2.0 - self.u_near) / (self.u_far - self.u_near)
+
 
 @dataclass(frozen=True)
 class MetricSpace:
@@ -103,6 +110,10 @@ class MetricSpace:
         """World rays with unit axis depth -> field origins at `near`, directions that end at `far`."""
         origins = self.from_world(origins_world + self.near * directions_world)
         return origins, directions_world * ((self.far - self.near) / self.scale)
+
+    def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int) -> Tensor:
+        """u (...) of field points (..., 3): linear in the depth along the axis of the camera."""
+        return (cameras.depth(self.to_world(points), frame) - self.near) / (self.far - self.near)
 
 
 def make_space(kind: str, cameras: Cameras, clip_to_bounds: bool) -> Space:

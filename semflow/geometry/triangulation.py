@@ -155,12 +155,13 @@ def fit_affine(x: Tensor, y: Tensor, rounds: int = 20) -> Tensor:
     """(2,) scale and shift of the L1 fit y = scale * x + shift for x, y (N,)."""
     x, y = x.double(), y.double()
     centre, spread = x.mean(), x.std().clamp(min=1e-12)
-    design = torch.stack([(x - centre) / spread, torch.ones_like(x)], dim=-1)
+    x = (x - centre) / spread
     weight = torch.ones_like(x)
     for _ in range(rounds):
-        root = weight.sqrt()
-        solution = torch.linalg.lstsq(design * root[:, None], (y * root)[:, None]).solution[:, 0]
-        residual = (design @ solution - y).abs()
+        total, mean_x, mean_y = weight.sum(), (weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()
+        variance = (weight * (x - mean_x).square()).sum() / total
+        slope = (weight * (x - mean_x) * (y - mean_y)).sum() / total / variance.clamp(min=1e-12)
+        residual = (slope * (x - mean_x) + mean_y - y).abs()
         weight = 1.0 / residual.clamp(min=1e-6 * float(y.abs().median()) + 1e-12)
-    scale = solution[0] / spread
-    return torch.stack([scale, solution[1] - scale * centre]).float()
+    scale = slope / spread
+    return torch.stack([scale, mean_y - slope * mean_x - scale * centre]).float()

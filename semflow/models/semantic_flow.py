@@ -8,11 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from semflow.config.schema import EncoderConfig, ModelConfig
-from semflow.encoders.features import FrameFeatures, build_image_encoder, build_video_encoder
+from semflow.encoders.factory import build_image_encoder, build_video_encoder
+from semflow.encoders.features import FrameFeatures, clip_descriptor
 from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding
 from semflow.encoders.reduction import reduce_channels
 from semflow.encoders.sampling import read_map
-from semflow.fields.aggregation import FlowAggregator, FlowAttentionAggregator, MeanAggregator, PointAggregator
+from semflow.fields.aggregation import (
+    FlowAggregator,
+    FlowAttentionAggregator,
+    MeanAggregator,
+    PointAggregator,
+    SurfaceCues,
+    TrackScene,
+)
 from semflow.fields.dynamic import DynamicField
 from semflow.fields.flow import FlowNetwork
 from semflow.fields.static import StaticField
@@ -44,7 +52,9 @@ class SceneContext:
         cameras, space: training cameras and field space.
         rgb: (T, H, W, 3) frames, read by a jointly trained encoder.
         video: frozen video features, None if the encoder is trained jointly.
+        code: (Z0,) raw clip code, before the MLP.
         image: frozen image features of the static branch, None without.
+        cues: surface cues of the dynamic branch, None without.
     """
 
     index: int
@@ -53,7 +63,9 @@ class SceneContext:
     space: Space
     rgb: Tensor
     video: FrameFeatures | None
+    code: Tensor
     image: FrameFeatures | None
+    cues: SurfaceCues | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ class SemanticFlow(nn.Module):
         ) if code_width else None
         self.flow = FlowNetwork(
             self.flow_encoding(shapes), model.flow_width, code_width, model.flow_substeps)
-        self.aggregator = build_aggregator(model, self.reduced(self.video_encoder.channels))
+        self.aggregator = build_aggregator(model, self.reduced(self.video_encoder.channels), encoder.surface_cues)
         self.static = StaticField(
             self.field_encoding(shapes, with_time=False), model.static_width, model.static_blocks,
             self.reduced(self.image_encoder.channels), classes, model.static_view_dependent)
@@ -109,8 +121,8 @@ class SemanticFlow(nn.Module):
 
     def flow_encoding(self, shapes: list[SceneShape]) -> nn.Module:
         """Encoding of the flow network: L2-normalised frequencies, or coarser planes."""
-        if self.config.encoding == "frequency":
-            return FrequencyEncoding(4, self.config.octaves, normalize=True)
+        if self.config.flow_encoding == "frequency":
+            return FrequencyEncoding(4, self.config.flow_octaves, normalize=True)
         boxes, steps = plane_boxes(shapes, with_time=True)
         return PlaneEncoding(boxes, self.config.plane_channels, self.config.flow_plane_levels, steps)
 
@@ -127,12 +139,13 @@ class SemanticFlow(nn.Module):
         }
 
     @torch.no_grad()
-    def encode(self, index: int, rgb: Tensor, cameras: Cameras, space: Space) -> SceneContext:
+    def encode(self, index: int, rgb: Tensor, cameras: Cameras, space: Space, cues: SurfaceCues | None = None) -> SceneContext:
         """Run the frozen encoders once over the frames (T, H, W, 3) of a scene."""
         frames = rgb.permute(0, 3, 1, 2).contiguous()
         video = None if self.video_encoder.trainable else self.reduce(self.video_encoder(frames))
+        code = clip_descriptor(frames) if video is None else video.code
         image = self.reduce(self.image_encoder(frames)) if self.image_encoder.channels else None
-        return SceneContext(index, len(rgb), cameras, space, rgb, video, image)
+        return SceneContext(index, len(rgb), cameras, space, rgb, video, code, image, cues)
 
     def reduce(self, features: FrameFeatures) -> FrameFeatures:
         """Apply the optional PCA."""
@@ -142,20 +155,19 @@ class SemanticFlow(nn.Module):
 
     def ready_maps(self, scene: SceneContext, dynamic_frames: list[int], static_frames: list[int]) -> ReadyMaps:
         """Project the maps of the named frames with the current weights."""
-        features = scene.video
-        if features is None:
-            wanted = scene.rgb[dynamic_frames].permute(0, 3, 1, 2)
-            features = self.video_encoder(wanted)
-            maps = features.maps
-        else:
-            maps = features.maps[dynamic_frames]
-        code = self.code_mlp(features.code) if self.code_mlp else maps.new_zeros(0)
+        code = self.code_mlp(scene.code) if self.code_mlp else scene.code.new_zeros(0)
         dynamic, static = {}, {}
         if self.aggregator.channels and dynamic_frames:
-            dynamic = dict(zip(dynamic_frames, self.aggregator.project_maps(maps)))
+            dynamic = dict(zip(dynamic_frames, self.aggregator.project_maps(self.video_maps(scene, dynamic_frames))))
         if scene.image is not None and static_frames:
             static = dict(zip(static_frames, self.static.project_maps(scene.image.maps[static_frames])))
         return ReadyMaps(dynamic, static, code)
+
+    def video_maps(self, scene: SceneContext, frames: list[int]) -> Tensor:
+        """(F, h, w, C) maps of some frames: kept ones, or those of the jointly trained encoder as it is now."""
+        if scene.video is not None:
+            return scene.video.maps[frames]
+        return self.video_encoder(scene.rgb[frames].permute(0, 3, 1, 2)).maps
 
     def static_samples(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int) -> FieldSamples:
         """Static field at N points (N, 3), view_dirs (N, 3), with the image feature of frame `source`."""
@@ -168,7 +180,7 @@ class SemanticFlow(nn.Module):
 
     def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
         """Dynamic field at the points of a track (N = rays * S)."""
-        features = self.aggregator(track, maps.dynamic, scene.cameras, scene.space, rays)
+        features = self.aggregator(track, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), rays)
         samples = self.dynamic(track.positions[0], track.frame, scene.frames, maps.code, features, scene.index)
         return self.scaled(samples)
 
@@ -193,16 +205,17 @@ def plane_boxes(shapes: list[SceneShape], with_time: bool) -> tuple[Tensor, tupl
     return torch.cat([boxes, torch.tensor(limits)[..., None]], dim=-1), tuple(shape.frames for shape in shapes)
 
 
-def build_aggregator(model: ModelConfig, channels: int) -> FlowAggregator:
+def build_aggregator(model: ModelConfig, channels: int, cues: bool) -> FlowAggregator:
     """The aggregator that the configuration names; `none` reads no features."""
+    shared = (cues, model.feature_gradient)
     if model.aggregator == "none" or not channels:
-        return PointAggregator(0, model.dynamic_width)
+        return PointAggregator(0, model.dynamic_width, *shared)
     if model.aggregator == "point":
-        return PointAggregator(channels, model.dynamic_width)
+        return PointAggregator(channels, model.dynamic_width, *shared)
     if model.aggregator == "mean":
-        return MeanAggregator(channels, model.dynamic_width, model.flow_length)
+        return MeanAggregator(channels, model.dynamic_width, model.flow_length, *shared)
     return FlowAttentionAggregator(
-        channels, model.dynamic_width, model.flow_length, model.attention_width, model.attention_heads,
+        channels, model.dynamic_width, model.flow_length, *shared, model.attention_width, model.attention_heads,
         model.attention_head_width, model.displacement, model.ray_attention)
 
 

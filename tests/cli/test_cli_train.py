@@ -1,0 +1,121 @@
+"""`semflow train`: what is decided before the training loop starts."""
+
+import sys
+import types
+
+import pytest
+
+from semflow.cli.main import main
+from semflow.config.parser import parse_config
+from semflow.engine.checkpoint import checkpoint_path, save_checkpoint
+from semflow.engine.run_folder import RunFolder
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Stands in for the trainer; collects (configuration, checkpoint to resume from)."""
+    calls = []
+    module = types.ModuleType("semflow.engine.trainer")
+    module.train = lambda config, resume=None: calls.append((config, resume))
+    monkeypatch.setitem(sys.modules, "semflow.engine.trainer", module)
+    return calls
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Stands in for the scene maker; collects the roots."""
+    roots = []
+    module = types.ModuleType("semflow.data.synthetic")
+    module.make_demo_scene = roots.append
+    monkeypatch.setitem(sys.modules, "semflow.data.synthetic", module)
+    return roots
+
+
+@pytest.fixture
+def argv(tmp_path):
+    return ["--out", str(tmp_path / "run"), "--data_dir", str(tmp_path / "data"), "--device", "cpu", "--scene", "Other"]
+
+
+def start(argv, step=None, finished=False) -> RunFolder:
+    config = parse_config(argv)
+    folder = RunFolder(config.out)
+    folder.create(config)
+    if step is not None:
+        save_checkpoint(checkpoint_path(folder.checkpoints, step), {"step": step})
+    if finished:
+        folder.mark_finished({})
+    return folder
+
+
+def test_a_new_run(trained, made, argv, capsys):
+    assert main(["train", *argv]) == 0
+    assert trained == [(parse_config(argv), None)] and made == []
+    assert "new run in" in capsys.readouterr().out
+
+
+def test_the_demo_scene_is_made_where_it_is_missing(trained, made, argv, tmp_path, capsys):
+    argv[-1] = "balloon"
+    assert main(["train", *argv]) == 0
+    assert made == [tmp_path / "data"] and len(trained) == 1
+    assert "balloon is missing: making the demo scene" in capsys.readouterr().out
+
+
+def test_an_existing_demo_scene_is_left_alone(trained, made, argv, tmp_path):
+    argv[-1] = "balloon"
+    (tmp_path / "data" / "balloon").mkdir(parents=True)
+    assert main(["train", *argv]) == 0
+    assert made == [] and len(trained) == 1
+
+
+@pytest.mark.parametrize("extra", [[], ["--resume"]])
+def test_an_unfinished_run_goes_on(trained, made, argv, capsys, extra):
+    folder = start(argv, step=40)
+    assert main(["train", *argv, *extra]) == 0
+    assert trained[0][1] == checkpoint_path(folder.checkpoints, 40)
+    assert "going on from step-00000040.safetensors" in capsys.readouterr().out
+
+
+def test_a_run_without_checkpoint_starts_again(trained, made, argv, capsys):
+    start(argv)
+    assert main(["train", *argv]) == 0
+    assert trained[0][1] is None and "starting from step 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("extra", [[], ["--resume"]])
+def test_a_finished_run_is_left_alone(trained, made, argv, capsys, extra):
+    start(argv, step=40, finished=True)
+    assert main(["train", *argv, *extra]) == 0
+    assert trained == [] and "finished already" in capsys.readouterr().out
+
+
+def test_another_configuration_is_refused(trained, made, argv, capsys):
+    start(argv, step=40)
+    assert main(["train", *argv, "--seed", "3"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "train.seed (0 there, 3 now)" in error and trained == []
+
+
+def test_overwrite_moves_the_old_run_aside(trained, made, argv):
+    folder = start(argv, step=40)
+    assert main(["train", *argv, "--seed", "3", "--overwrite"]) == 0
+    assert trained[0][1] is None and not folder.path.exists()
+    assert RunFolder(f"{folder.path}.bak-1").newest_checkpoint.name == "step-00000040.safetensors"
+
+
+@pytest.mark.parametrize("extra, part", [
+    (["--resume"], "nothing to resume"),
+    (["--resume", "--overwrite"], "not allowed with"),
+    (["--device", "cpuu"], "twice"),
+    (["--train.threads", "x"], "train.threads"),
+])
+def test_mistakes_come_before_anything_is_made(trained, made, argv, capsys, tmp_path, extra, part):
+    argv[-1] = "balloon"
+    assert main(["train", *argv, *extra]) == 2
+    assert part in capsys.readouterr().err and trained == made == [] and not list(tmp_path.iterdir())
+
+
+def test_a_device_that_is_not_there_moves_nothing(trained, made, argv, capsys, tmp_path):
+    folder = start(argv)
+    argv[argv.index("cpu")] = "cuda:99"
+    assert main(["train", *argv, "--overwrite"]) == 2
+    assert "cuda:99" in capsys.readouterr().err and folder.path.exists()
