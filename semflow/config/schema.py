@@ -73,6 +73,8 @@ class ModelConfig(Checked):
     plane_levels: tuple[int, ...] = option((64, 192), "resolutions of the fields' planes, one per level")
     flow_plane_levels: tuple[int, ...] = option((16, 48), "resolutions of the flow network's planes, one per level")
     density_scale: float = option(1.0, "factor on the raw densities of both fields", low=0)
+    density_activation: str = option(
+        "relu", "relu (published) or softplus, which keeps a gradient in empty space", choices=("relu", "softplus"))
     code_hidden: int = option(4096, "hidden width of the clip-code MLP", low=1)
     code_width: int = option(256, "width of the clip code (0 = no clip code)", low=0)
     static_width: int = option(256, "width of the static field", low=1)
@@ -147,6 +149,7 @@ class StageConfig(Checked):
     samples: int = option(64, "stratified samples per ray", low=2)
     lr: float = option(5e-4, "Adam learning rate of the networks", low=0)
     plane_lr: float = option(2e-2, "Adam learning rate of the planes", low=0)
+    warmup_steps: int = option(0, "steps over which the learning rates rise linearly from zero", low=0)
     decay_steps: int = option(80_000, "steps in which the learning rate falls tenfold", low=1)
     moving_only: bool = option(
         False, "terms on the dynamic and the warped renderings, and their neighbour passes, on moving rays only")

@@ -56,8 +56,11 @@ def build_optimizer(stage: Stage, model: SemanticFlow) -> torch.optim.Adam:
 
 
 def set_learning_rate(optimizer: torch.optim.Adam, stage: Stage, step: int) -> None:
-    """Exponential decay: tenfold in `decay_steps`, counted within the stage."""
-    factor = 0.1 ** ((step - stage.first_step) / stage.config.decay_steps)
+    """Linear warm-up, then exponential decay: tenfold in `decay_steps`; both counted within the stage."""
+    done = step - stage.first_step
+    factor = 0.1 ** (done / stage.config.decay_steps)
+    if done < stage.config.warmup_steps:
+        factor *= (done + 1) / stage.config.warmup_steps
     for group in optimizer.param_groups:
         group["lr"] = group["base"] * factor
 

@@ -173,7 +173,7 @@ class Trainer:
             return
         bad = [name for name, fine in zip(terms, finite.tolist()) if not fine]
         path = self.folder.path / f"failure_{self.step:07d}.safetensors"
-        values = {name: float(value) for name, value in terms.items()}
+        values = {name: float(value.detach()) for name, value in terms.items()}
         state = self.state(optimizer) | {"generator": random_state, "frame": batch.frame}
         save_checkpoint(path, state | {"terms": {name: repr(value) for name, value in values.items()}})
         raise SemflowError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semflow.config.schema import EncoderConfig, ModelConfig
@@ -27,6 +28,8 @@ from semflow.fields.static import StaticField
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
 from semflow.records import FieldSamples, FlowTrack
+
+SOFTPLUS_SHARPNESS = 10.0  # close to relu, but with a gradient for raw densities down to about -0.5
 
 
 @dataclass(frozen=True)
@@ -193,10 +196,12 @@ class SemanticFlow(nn.Module):
         return torch.autocast(tensor.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def scaled(self, samples: FieldSamples) -> FieldSamples:
-        """Apply the density scale; back to float32."""
+        """Apply the density activation and scale; back to float32. Rendering applies relu to what comes out."""
         blend = None if samples.blend is None else samples.blend.float()
-        density = samples.density.float() * self.config.density_scale
-        return FieldSamples(density, samples.rgb.float(), samples.logits.float(), blend)
+        density = samples.density.float()
+        if self.config.density_activation == "softplus":
+            density = F.softplus(density, beta=SOFTPLUS_SHARPNESS)
+        return FieldSamples(density * self.config.density_scale, samples.rgb.float(), samples.logits.float(), blend)
 
     def track(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, frame: int, length: int | None = None) -> FlowTrack:
         """Flow track of N points (N, 3) of an integer frame."""
