@@ -1,6 +1,7 @@
 """Constructed cameras, ray batches, renderings and scenes with known answers, shared by the tests."""
 
 import math
+from dataclasses import fields, is_dataclass, replace
 
 import torch
 
@@ -187,3 +188,26 @@ def tiny_model(scenes: list[SceneData], **changes) -> tuple[SemanticFlow, list[S
     encoder = EncoderConfig(kind="pixels", static_kind="none")
     model = SemanticFlow(ModelConfig(**(TINY | changes)), encoder, CLASSES, shapes, seed=0)
     return model, [model.encode(i, s.rgb, s.cameras, s.space) for i, s in enumerate(scenes)]
+
+
+def map_tensors(record, change):
+    """Copy of nested records, dicts and tuples with every tensor replaced by `change(tensor)`."""
+    if isinstance(record, torch.Tensor):
+        return change(record)
+    if isinstance(record, dict):
+        return {key: map_tensors(value, change) for key, value in record.items()}
+    if is_dataclass(record):
+        return replace(record, **{f.name: map_tensors(getattr(record, f.name), change) for f in fields(record)})
+    return record
+
+
+def tensors_of(record) -> list[torch.Tensor]:
+    """Every tensor of a nested record, in a fixed order."""
+    found = []
+    map_tensors(record, lambda tensor: (found.append(tensor), tensor)[1])
+    return found
+
+
+def as_leaves(record):
+    """Copy of a nested record whose float tensors are leaves that collect gradients."""
+    return map_tensors(record, lambda t: t.detach().clone().requires_grad_() if t.is_floating_point() else t.clone())
