@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields, is_dataclass, replace
+from types import SimpleNamespace
 
 import torch
 
@@ -9,7 +10,7 @@ from semflow.config.schema import EncoderConfig, ModelConfig
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import NdcSpace, camera_rays, make_space
 from semflow.losses.base import LossInputs
-from semflow.models.semantic_flow import SceneContext, SceneShape, SemanticFlow, scene_box
+from semflow.models.semantic_flow import ReadyMaps, SceneContext, SceneShape, SemanticFlow, scene_box
 from semflow.records import (
     FieldSamples,
     FlowTrack,
@@ -211,3 +212,52 @@ def tensors_of(record) -> list[torch.Tensor]:
 def as_leaves(record):
     """Copy of a nested record whose float tensors are leaves that collect gradients."""
     return map_tensors(record, lambda t: t.detach().clone().requires_grad_() if t.is_floating_point() else t.clone())
+
+
+class StandInModel:
+    """What a view renderer asks of a model, answered in closed form in NDC.
+
+    A wall fills everything with u >= `WALL_U`: its colour tells the place, its class is 0 to the left and 2 to the right.
+    A dense ball of class 1 and radius `radius` is at `centre` at time 0 and moves by `velocity` a frame.
+    """
+
+    WALL_U = 0.7
+
+    def __init__(self, centre=(-0.1, 0.1, -0.2), radius: float = 0.3, velocity=(0.1, -0.05, 0.0), ray_attention: bool = False):
+        self.centre, self.radius, self.shift = torch.tensor(centre), radius, torch.tensor(velocity)
+        self.config = SimpleNamespace(ray_attention=ray_attention)
+        self.aggregator = SimpleNamespace(reach=1)
+        self.flow = self
+        self.static_queries, self.dynamic_queries, self.sources = 0, 0, []
+
+    def eval(self):
+        return self
+
+    def ready_maps(self, scene, dynamic_frames, static_frames):
+        return ReadyMaps({}, {}, torch.zeros(0))
+
+    def advect(self, points, time, offset, frames, code, scene=0):
+        return points + offset * self.shift
+
+    def track(self, scene, maps, points, frame, length=None):
+        assert isinstance(frame, int) and 0 <= frame < scene.frames, "networks are only asked about frames"
+        return FlowTrack(frame, {o: points + o * self.shift for o in (-1, 0, 1) if 0 <= frame + o < scene.frames})
+
+    def static_samples(self, scene, maps, points, view_dirs, source):
+        self.static_queries += len(points)
+        self.sources.append(source)
+        density = 400.0 * (points[:, 2] >= 2 * self.WALL_U - 1).float()
+        rgb = torch.stack([0.5 + 0.3 * points[:, 0].clamp(-1, 1), 0.5 + 0.3 * points[:, 1].clamp(-1, 1), torch.full_like(density, 0.2)], dim=1)
+        return FieldSamples(density, rgb, one_hot_logits(torch.where(points[:, 0] > 0, 2, 0)))
+
+    def dynamic_samples(self, scene, maps, track, rays):
+        points = track.positions[0]
+        self.dynamic_queries += len(points)
+        inside = ((points - self.centre - track.frame * self.shift).norm(dim=-1) < self.radius).float()
+        rgb = torch.tensor([0.9, 0.1, 0.1]).expand(len(points), 3)
+        return FieldSamples(400.0 * inside, rgb, one_hot_logits(torch.ones(len(points), dtype=torch.int64)), inside)
+
+
+def one_hot_logits(classes: torch.Tensor) -> torch.Tensor:
+    """(N, K) logits: 5 for the class, 0 for the others."""
+    return 5.0 * torch.nn.functional.one_hot(classes, CLASSES).float()
