@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import boolean, make_batch, make_inputs, make_outputs, make_rendering, simple_case, sliding_cameras
+from toys import as_leaves, boolean, make_batch, make_inputs, make_outputs, make_rendering, simple_case, sliding_cameras
 
 from semflow.losses.depth import depth_agree, depth_dynamic, depth_static, standardize, surface_density
 
@@ -44,30 +44,39 @@ def test_the_right_order_costs_less_than_the_turned_one():
         assert right < 1e-8 < flat < turned
 
 
-@pytest.mark.parametrize("metric", [False, True])
-def test_gradients_bring_a_surface_that_is_too_deep_forward(metric):
+def test_gradients_bring_a_surface_that_is_too_deep_forward():
     true_u = 1 - 1 / DEPTHS
     rendered = (true_u + torch.tensor([0.3, 0.0, 0.0, 0.0])).requires_grad_()
-    flags = torch.full((4,), metric)
-    depth_dynamic(case(rendered, disparity=1 / DEPTHS, surface_u=true_u, surface_metric=flags)).backward()
+    depth_dynamic(case(rendered, disparity=1 / DEPTHS)).backward()
     assert rendered.grad[0] > 0
 
 
 def test_calibrated_surfaces_are_compared_as_they_are():
     rendered, surface = torch.tensor([0.5, 0.6, 0.7, 0.8]), torch.tensor([0.6, 0.6, 0.9, 0.0])
     batch = {"surface_u": surface, "surface_metric": boolean(1, 1, 1, 1), "disparity": torch.zeros(4)}
-    assert float(depth_dynamic(case(rendered, **batch))) == pytest.approx((0.01 + 0.0 + 0.04 + 0.64) / 4)
+    assert float(depth_dynamic(case(rendered, **batch))) == pytest.approx((0.1 + 0.0 + 0.2 + 0.8) / 4)
     moving = case(rendered, moving_only=True, moving=boolean(1, 0, 1, 0), **batch)
-    assert float(depth_dynamic(moving)) == pytest.approx((0.01 + 0.04) / 2)
+    assert float(depth_dynamic(moving)) == pytest.approx((0.1 + 0.2) / 2)
 
 
-@pytest.mark.parametrize("moving", [boolean(0, 0, 0, 0), boolean(0, 1, 0, 0)])
+def test_weights_along_a_ray_are_pulled_to_the_calibrated_surface():
+    batch = {"surface_u": torch.tensor([0.5, 0.8]), "surface_metric": boolean(1, 1)}
+    weights = torch.tensor([[0.25, 0.5, 0.25]] * 2, requires_grad=True)
+    view = make_rendering(torch.tensor([[0.2, 0.5, 0.8]] * 2), weights)
+    value = depth_dynamic(simple_case(batch=batch, dynamic_view=view))
+    assert value.item() == pytest.approx((0.25 * 0.3 + 0.25 * 0.3 + 0.25 * 0.6 + 0.5 * 0.3) / 2)
+    value.backward()
+    torch.testing.assert_close(weights.grad, torch.tensor([[0.3, 0.0, 0.3], [0.6, 0.3, 0.0]]) / 2)
+
+
+@pytest.mark.parametrize("moving", [boolean(0, 0), boolean(0, 1)])
 def test_too_few_moving_pixels_to_order_give_zero(moving):
-    rendered = torch.tensor([0.5, 0.6, 0.7, 0.8], requires_grad=True)
-    value = depth_dynamic(case(rendered, moving_only=True, moving=moving, disparity=DEPTHS))
+    inputs = simple_case(batch={"moving": moving, "disparity": DEPTHS[:2]}, moving_only=True)
+    inputs = replace(inputs, outputs=as_leaves(inputs.outputs))
+    value = depth_dynamic(inputs)
     assert value.item() == 0.0
     value.backward()
-    assert not rendered.grad.any()
+    assert not inputs.outputs.dynamic_view.weights.grad.any()
 
 
 def test_static_depth_is_compared_at_triangulated_pixels():

@@ -137,6 +137,14 @@ def test_nothing_dynamic_leaves_the_static_rendering():
     assert not view.dynamic_opacity.any() and not view.flow.any()
 
 
+def test_an_untrained_dynamic_field_can_be_left_out():
+    model = StandInModel()
+    target = ModelRenderer(model, {"toy": context_of(CAMERAS)}, RenderConfig(samples=48, occupancy=8), static_only=True)
+    view = shot(target)
+    assert torch.equal(view.rgb, view.static_rgb) and not view.dynamic_opacity.any()
+    assert model.dynamic_queries == 0
+
+
 @pytest.mark.parametrize("config", [{}, {"occupancy": 16}, {"fine_samples": 12}, {"flow_density_prior": False}])
 def test_the_size_of_the_chunks_does_not_matter(config):
     assert_same(shot(renderer(chunk=37, **config)), shot(renderer(**config)))
