@@ -74,7 +74,7 @@ def test_gradients_agree_with_finite_differences_and_reach_every_parameter():
         found = made(p, dirs, f)
         return found.density, found.rgb, found.logits
 
-    assert torch.autograd.gradcheck(outputs, (smooth, feature.requires_grad_()))
+    assert torch.autograd.gradcheck(outputs, (smooth, feature.requires_grad_()), fast_mode=True)
     feature = made.project_maps(maps)[0, :, 0].T
     sum(value.square().sum() for value in outputs(points, feature)).backward()
     for name, parameter in made.named_parameters():
