@@ -16,12 +16,28 @@ from semflow.rendering.renderer import Sampling
 
 HEIGHT, WIDTH, CLASSES = 12, 16, 3
 TINY_MODEL = ModelConfig(
-    encoding="frequency", octaves=2, plane_channels=2, plane_levels=(3, 4), flow_plane_levels=(3,), code_hidden=6, code_width=5,
-    static_width=8, static_blocks=2, dynamic_width=8, dynamic_code_blocks=1, dynamic_blocks=2, flow_width=8, flow_octaves=2,
-    attention_width=6, attention_heads=2, attention_head_width=3)
+    encoding="frequency",
+    octaves=2,
+    plane_channels=2,
+    plane_levels=(3, 4),
+    flow_plane_levels=(3,),
+    code_hidden=6,
+    code_width=5,
+    static_width=8,
+    static_blocks=2,
+    dynamic_width=8,
+    dynamic_code_blocks=1,
+    dynamic_blocks=2,
+    flow_width=8,
+    flow_octaves=2,
+    attention_width=6,
+    attention_heads=2,
+    attention_head_width=3,
+)
 TINY_ENCODER = EncoderConfig(kind="pixels", static_kind="none")
 TINY_SAMPLING = Sampling(
-    samples=6, surface_samples=0, surface_spread=0.05, density_noise=0.0, moving_only=False, density_prior=True)
+    samples=6, surface_samples=0, surface_spread=0.05, density_noise=0.0, moving_only=False, density_prior=True
+)
 
 
 def tiny_cameras(frames: int) -> Cameras:
@@ -56,11 +72,18 @@ class TinyImageEncoder(FrozenEncoder):
         return FrameFeatures(self.norm(self.layer(frames)).permute(0, 2, 3, 1).contiguous(), frames.new_zeros(0))
 
 
-def tiny_model(frames=(4,), model: ModelConfig = TINY_MODEL, encoder: EncoderConfig = TINY_ENCODER, seed: int = 0,
-               **changes) -> SemanticFlow:
-    """A model of one scene per entry of `frames`; `changes` are keys of `ModelConfig`."""
+def tiny_model(
+    frames=(4,), model: ModelConfig = TINY_MODEL, encoder: EncoderConfig = TINY_ENCODER, seed: int = 0, **changes
+) -> SemanticFlow:
+    """A model of one scene per entry of `frames`; `changes` are keys of `ModelConfig`.
+
+    Its densities vary: the uniform fog that fields start with would tell no two points apart.
+    """
     torch.manual_seed(seed)
-    return SemanticFlow(replace(model, **changes), encoder, CLASSES, [tiny_shape(count) for count in frames], seed)
+    made = SemanticFlow(replace(model, **changes), encoder, CLASSES, [tiny_shape(count) for count in frames], seed)
+    for field in (made.static, made.dynamic):
+        torch.nn.init.normal_(field.density.weight, std=0.5)
+    return made
 
 
 def tiny_shape(frames: int) -> SceneShape:
@@ -68,8 +91,9 @@ def tiny_shape(frames: int) -> SceneShape:
     return SceneShape(frames, scene_box(cameras, make_space("ndc", cameras, clip_to_bounds=True)))
 
 
-def tiny_context(model: SemanticFlow, index: int = 0, frames: int = 4, rgb: torch.Tensor | None = None,
-                 cues: bool = False) -> SceneContext:
+def tiny_context(
+    model: SemanticFlow, index: int = 0, frames: int = 4, rgb: torch.Tensor | None = None, cues: bool = False
+) -> SceneContext:
     """Scene `index` as the model sees it."""
     cameras = tiny_cameras(frames)
     space = make_space("ndc", cameras, clip_to_bounds=True)

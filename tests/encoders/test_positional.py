@@ -79,7 +79,8 @@ def test_half_way_between_frames_reads_the_mean():
     with torch.no_grad():
         encoding.time[0][1:] = 1.0
     first, middle, second = (
-        encoding(torch.cat([node(1, 1, 1), torch.tensor([normalised_time(time, 3)])])[None]) for time in (0.0, 0.5, 1.0))
+        encoding(torch.cat([node(1, 1, 1), torch.tensor([normalised_time(time, 3)])])[None]) for time in (0.0, 0.5, 1.0)
+    )
     torch.testing.assert_close(middle, (first + second) / 2, atol=1e-6, rtol=0)
 
 
@@ -132,7 +133,8 @@ def test_gradients_agree_with_finite_differences():
     points = torch.rand(4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
         lambda p, s, t: torch.func.functional_call(encoding, {"space.0": s, "time.0": t}, (p,)),
-        (points, encoding.space[0], encoding.time[0]))
+        (points, encoding.space[0], encoding.time[0]),
+    )
 
 
 def test_variation_of_ramps():

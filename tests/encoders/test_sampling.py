@@ -56,7 +56,8 @@ def test_maps_equal_kornia_and_grid_sample():
     uv = 0.5 + torch.rand(30, 2, dtype=torch.float64) * torch.tensor([WIDTH - 1, HEIGHT - 1])
     index = uv - 0.5  # kornia counts from the centre of the first pixel
     remapped = kornia.geometry.transform.remap(
-        feature_map[None], index[None, None, :, 0], index[None, None, :, 1], align_corners=True)
+        feature_map[None], index[None, None, :, 0], index[None, None, :, 1], align_corners=True
+    )
     grid = 2 * uv / torch.tensor([WIDTH, HEIGHT]) - 1
     sampled = F.grid_sample(feature_map[None], grid[None, None], align_corners=False)
     for found in both(feature_map, uv):

@@ -11,11 +11,13 @@ POINTS, WIDTH, MOTION, FRAMES = 6, 8, 5, 4
 
 
 def field(classes=3, neighbours=True, motion=MOTION, code_channels=3, code_blocks=2) -> DynamicField:
-    """A field whose residual blocks are no longer the identity, in float64."""
+    """A field whose residual blocks and density are no longer as they start, in float64."""
     torch.manual_seed(0)
-    made = DynamicField(FrequencyEncoding(4, 2), WIDTH, code_blocks, 3, code_channels, neighbours, motion, classes).double()
+    made = DynamicField(
+        FrequencyEncoding(4, 2), WIDTH, code_blocks, 3, code_channels, neighbours, motion, classes
+    ).double()
     for name, parameter in made.named_parameters():
-        if name.endswith("second.weight"):
+        if name.endswith("second.weight") or name == "density.weight":
             torch.nn.init.normal_(parameter, std=0.3)
     return made
 
@@ -36,10 +38,11 @@ def evaluate(made: DynamicField, given: FlowFeatures, frame: float = 1, frames: 
 @pytest.mark.parametrize("neighbours, motion", [(True, MOTION), (True, 0), (False, 0)])
 def test_shapes_and_ranges_with_and_without_features(classes, neighbours, motion):
     given = features()
-    given = FlowFeatures(
-        given.current * 50, given.neighbours if neighbours else None, given.motion if motion else None)
-    for found in (evaluate(field(classes, neighbours, motion), given),
-                  field(classes, False, 0, 0, 0)(random(POINTS, 3), 1, FRAMES, torch.zeros(0), FlowFeatures())):
+    given = FlowFeatures(given.current * 50, given.neighbours if neighbours else None, given.motion if motion else None)
+    for found in (
+        evaluate(field(classes, neighbours, motion), given),
+        field(classes, False, 0, 0, 0)(random(POINTS, 3), 1, FRAMES, torch.zeros(0), FlowFeatures()),
+    ):
         assert found.density.shape == found.blend.shape == (POINTS,)
         assert found.rgb.shape == (POINTS, 3) and found.logits.shape == (POINTS, classes)
         for share in (found.rgb, found.blend):
@@ -52,8 +55,10 @@ def test_the_blending_starts_low():
 
 def test_the_motion_reaches_the_logits_alone():
     given = features()
-    first, second = (evaluate(field(), FlowFeatures(given.current, given.neighbours, motion))
-                     for motion in (given.motion, -given.motion))
+    first, second = (
+        evaluate(field(), FlowFeatures(given.current, given.neighbours, motion))
+        for motion in (given.motion, -given.motion)
+    )
     for name in ("density", "rgb", "blend"):
         torch.testing.assert_close(getattr(first, name), getattr(second, name), atol=0, rtol=0)
     assert not torch.allclose(first.logits, second.logits)
@@ -78,7 +83,9 @@ def test_the_encoding_sees_the_normalised_time(monkeypatch):
     monkeypatch.setattr(made.encoding, "forward", lambda x, scene: seen.append(x) or encode(x, scene))
     for frame, frames, time in ((0, 4, -1.0), (3, 4, 0.5), (3, 12, -0.5)):
         evaluate(made, features(), frame, frames)
-        torch.testing.assert_close(seen[-1], torch.cat([random(POINTS, 3), torch.full((POINTS, 1), time).double()], dim=1))
+        torch.testing.assert_close(
+            seen[-1], torch.cat([random(POINTS, 3), torch.full((POINTS, 1), time).double()], dim=1)
+        )
 
 
 def test_time_and_clip_code_matter():

@@ -31,7 +31,9 @@ def scene() -> TrackScene:
     found = tiny_cameras(FRAMES)
     cameras = replace(found, c2w=found.c2w.double())
     surface = torch.rand(FRAMES, HEIGHT, WIDTH, dtype=torch.float64)
-    return TrackScene(cameras, make_space("ndc", cameras, clip_to_bounds=False), SurfaceCues(surface, (surface > 0.5).double()))
+    return TrackScene(
+        cameras, make_space("ndc", cameras, clip_to_bounds=False), SurfaceCues(surface, (surface > 0.5).double())
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -58,12 +60,17 @@ def random_track(scene: TrackScene, frame: int, reach: int = 1) -> FlowTrack:
 
 
 def attention(length=3, cues=False, gradient=True, displacement=True, ray_attention=False, channels=CHANNELS):
-    return FlowAttentionAggregator(channels, TRUNK, length, cues, gradient, 4, 2, 2, displacement, ray_attention).double()
+    return FlowAttentionAggregator(
+        channels, TRUNK, length, cues, gradient, 4, 2, 2, displacement, ray_attention
+    ).double()
 
 
 def every_aggregator(cues=False, gradient=True, channels=CHANNELS) -> list[FlowAggregator]:
-    return [PointAggregator(channels, TRUNK, cues, gradient).double(), MeanAggregator(channels, TRUNK, 3, cues, gradient).double(),
-            attention(cues=cues, gradient=gradient, channels=channels)]
+    return [
+        PointAggregator(channels, TRUNK, cues, gradient).double(),
+        MeanAggregator(channels, TRUNK, 3, cues, gradient).double(),
+        attention(cues=cues, gradient=gradient, channels=channels),
+    ]
 
 
 def run(aggregator: FlowAggregator, track: FlowTrack, maps: torch.Tensor, scene: TrackScene, rays: int = 3):
@@ -314,7 +321,9 @@ def test_attention_along_the_ray_keeps_rays_apart(scene):
     found = run(aggregator, track, maps, scene, rays=3).motion
     moved = {o: p.clone() for o, p in track.positions.items()}
     moved[1][4] += 0.05  # a sample of the second ray
-    changed = (run(aggregator, FlowTrack(1, moved), maps, scene, rays=3).motion - found).abs().amax(dim=1).view(3, 3) > 1e-9
+    changed = (run(aggregator, FlowTrack(1, moved), maps, scene, rays=3).motion - found).abs().amax(dim=1).view(
+        3, 3
+    ) > 1e-9
     assert changed[1].all() and not changed[0].any() and not changed[2].any()
 
 
@@ -325,9 +334,10 @@ def test_surface_cues_by_hand(scene):
     distance = torch.tensor([0.01, -0.2], dtype=torch.float64)
     points = torch.zeros(2, 3, dtype=torch.float64)
     points[:, 2] = 2 * (surface + distance) - 1  # u of NDC is linear in z
-    near = torch.exp(-(distance / CUE_SCALES[0]) ** 2)
+    near = torch.exp(-((distance / CUE_SCALES[0]) ** 2))
     expected = torch.stack(
-        [torch.tanh(distance / CUE_SCALES[0]), torch.tanh(distance / CUE_SCALES[1]), near, moving, near * moving], dim=1)
+        [torch.tanh(distance / CUE_SCALES[0]), torch.tanh(distance / CUE_SCALES[1]), near, moving, near * moving], dim=1
+    )
     found = surface_cues(scene, points, uv, 2)
     assert found.shape == (2, CUE_CHANNELS)
     torch.testing.assert_close(found, expected)

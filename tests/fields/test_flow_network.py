@@ -128,10 +128,21 @@ def test_both_directions_see_the_clip_code(offset):
     assert not torch.allclose(*ways, atol=1e-6)
 
 
-@pytest.mark.parametrize("length, frame, frames, offsets", [
-    (1, 2, 6, [0]), (3, 2, 6, [-1, 0, 1]), (5, 2, 6, [-2, -1, 0, 1, 2]), (3, 0, 6, [0, 1]), (5, 0, 6, [0, 1, 2]),
-    (3, 5, 6, [-1, 0]), (5, 5, 6, [-2, -1, 0]), (5, 1, 6, [-1, 0, 1, 2]), (3, 2, 3, [-1, 0]), (3, 0, 1, [0]),
-])
+@pytest.mark.parametrize(
+    "length, frame, frames, offsets",
+    [
+        (1, 2, 6, [0]),
+        (3, 2, 6, [-1, 0, 1]),
+        (5, 2, 6, [-2, -1, 0, 1, 2]),
+        (3, 0, 6, [0, 1]),
+        (5, 0, 6, [0, 1, 2]),
+        (3, 5, 6, [-1, 0]),
+        (5, 5, 6, [-2, -1, 0]),
+        (5, 1, 6, [-1, 0, 1, 2]),
+        (3, 2, 3, [-1, 0]),
+        (3, 0, 1, [0]),
+    ],
+)
 def test_tracks_end_with_their_scene(monkeypatch, length, frame, frames, offsets):
     times = []
     flow = driven_by(monkeypatch, lambda points, time: times.append(time) or torch.ones_like(points), 2)
@@ -177,4 +188,6 @@ def test_no_code_and_gradients_of_every_parameter():
 def test_gradients_agree_with_finite_differences():
     flow = network()
     points, clip = some_points(2).requires_grad_(), code().requires_grad_()
-    assert torch.autograd.gradcheck(lambda p, c: flow.track(p, 2, 3, FRAMES, c).positions[-1], (points, clip), fast_mode=True)
+    assert torch.autograd.gradcheck(
+        lambda p, c: flow.track(p, 2, 3, FRAMES, c).positions[-1], (points, clip), fast_mode=True
+    )

@@ -35,6 +35,9 @@ def test_a_code_block_without_code():
 def test_the_semantic_head_has_its_widths(classes):
     head = semantic_head(11, (8, 4), classes)
     assert [(layer.in_features, layer.out_features) for layer in head if hasattr(layer, "in_features")] == [
-        (11, 8), (8, 4), (4, classes)]
+        (11, 8),
+        (8, 4),
+        (4, classes),
+    ]
     torch.nn.init.constant_(head[-1].bias, -9.0)
     assert (head(torch.randn(6, 11)) < 0).all()  # logits are not rectified

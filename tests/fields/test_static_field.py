@@ -4,17 +4,19 @@ import pytest
 import torch
 
 from semflow.encoders.positional import FrequencyEncoding
+from semflow.fields.heads import FOG_DENSITY
 from semflow.fields.static import FEATURE_BLOCKS, StaticField
 
 POINTS = 6
 
 
 def field(classes=3, channels=4, blocks=5, view_dependent=True, width=8) -> StaticField:
-    """A field whose residual blocks are no longer the identity, in float64."""
+    """A field whose residual blocks and density are no longer as they start, in float64."""
     torch.manual_seed(0)
     made = StaticField(FrequencyEncoding(3, 2), width, blocks, channels, classes, view_dependent).double()
     for block in made.blocks:
         torch.nn.init.normal_(block.second.weight, std=0.3)
+    torch.nn.init.normal_(made.density.weight)
     return made
 
 
@@ -30,9 +32,19 @@ def inputs(width=8):
 def test_shapes_and_ranges(classes, with_feature):
     points, dirs, feature = inputs()
     found = field(classes, channels=4 if with_feature else 0)(points * 10, dirs, feature * 30 if with_feature else None)
-    assert found.density.shape == (POINTS,) and found.rgb.shape == (POINTS, 3) and found.logits.shape == (POINTS, classes)
+    assert (
+        found.density.shape == (POINTS,) and found.rgb.shape == (POINTS, 3) and found.logits.shape == (POINTS, classes)
+    )
     assert found.blend is None
     assert (found.rgb >= 0).all() and (found.rgb <= 1).all()
+
+
+def test_the_density_starts_as_a_thin_uniform_fog():
+    points, dirs, feature = inputs()
+    made = StaticField(FrequencyEncoding(3, 2), 8, 2, 4, 3, True).double()
+    torch.testing.assert_close(
+        made(points, dirs, feature).density, torch.full((POINTS,), FOG_DENSITY, dtype=torch.float64)
+    )
 
 
 def test_only_the_colour_sees_the_view_direction():
@@ -42,7 +54,9 @@ def test_only_the_colour_sees_the_view_direction():
     torch.testing.assert_close(first.logits, second.logits, atol=0, rtol=0)
     assert not torch.allclose(first.rgb, second.rgb)
     plain = field(view_dependent=False)
-    torch.testing.assert_close(plain(points, dirs, feature).rgb, plain(points, dirs.flip(0), feature).rgb, atol=0, rtol=0)
+    torch.testing.assert_close(
+        plain(points, dirs, feature).rgb, plain(points, dirs.flip(0), feature).rgb, atol=0, rtol=0
+    )
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 5])

@@ -1,5 +1,6 @@
 """The model as a whole: what is trained, what leaks, several scenes, encoders that stay frozen."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -35,20 +36,25 @@ def backward(model: SemanticFlow, scene, frame: int, sampling=TINY_SAMPLING, see
     """Accumulate the gradients of all losses on one batch."""
     losses = LossSet(ALL_LOSSES, moving_only=False)
     batch = tiny_batch(scene, frame)
-    outputs = Renderer(model, losses.branches, sampling, False).render(scene, batch, torch.Generator().manual_seed(seed))
+    outputs = Renderer(model, losses.branches, sampling, False).render(
+        scene, batch, torch.Generator().manual_seed(seed)
+    )
     total, _ = losses(outputs, batch, scene, model)
     total.backward()
     return total.detach()
 
 
-@pytest.mark.parametrize("kind, changes", [
-    ("pixels", {}),
-    ("joint", {}),
-    ("none", {}),
-    ("pixels", {"encoding": "planes", "flow_encoding": "planes", "ray_attention": True, "flow_length": 5}),
-    ("joint", {"feature_gradient": False, "aggregator": "mean", "code_width": 0}),
-    ("joint", {"aggregator": "point", "encoding": "planes", "static_view_dependent": False}),
-])
+@pytest.mark.parametrize(
+    "kind, changes",
+    [
+        ("pixels", {}),
+        ("joint", {}),
+        ("none", {}),
+        ("pixels", {"encoding": "planes", "flow_encoding": "planes", "ray_attention": True, "flow_length": 5}),
+        ("joint", {"feature_gradient": False, "aggregator": "mean", "code_width": 0}),
+        ("joint", {"aggregator": "point", "encoding": "planes", "static_view_dependent": False}),
+    ],
+)
 def test_every_trainable_parameter_is_in_one_group_and_gets_gradients(image_features, kind, changes):
     """METHOD 9.1. The second layers of residual blocks start at zero: two steps wake the first ones up.
 
@@ -92,8 +98,12 @@ def test_static_samples_do_not_see_the_current_frame(image_features, frame):
         scene = tiny_context(model, rgb=rgb)
         assert scene.image is not None
         renderer = Renderer(model, semantic_flow_branches(), TINY_SAMPLING, False)
-        found.append([
-            renderer.render(scene, tiny_batch(scene, frame), torch.Generator().manual_seed(seed)).static for seed in range(12)])
+        found.append(
+            [
+                renderer.render(scene, tiny_batch(scene, frame), torch.Generator().manual_seed(seed)).static
+                for seed in range(12)
+            ]
+        )
     for clean, other in zip(*found):
         for name in ("density", "rgb", "logits"):
             torch.testing.assert_close(getattr(clean, name), getattr(other, name), atol=0, rtol=0)
@@ -126,14 +136,21 @@ def test_a_batch_of_scenes_is_the_scenes_one_by_one(encoding):
     for scene in scenes:
         model.zero_grad(set_to_none=False)
         value = backward(model, scene, 2)
-        alone.append((value, [parameter.grad.clone() if parameter.grad is not None else None for parameter in model.parameters()]))
+        alone.append(
+            (
+                value,
+                [parameter.grad.clone() if parameter.grad is not None else None for parameter in model.parameters()],
+            )
+        )
     model.zero_grad(set_to_none=False)
     together = [backward(model, scene, 2) for scene in scenes[::-1]][::-1]
     for (value, _), again in zip(alone, together):
         torch.testing.assert_close(value, again, atol=0, rtol=0)
     for parameter, *parts in zip(model.parameters(), *(grads for _, grads in alone)):
         if parameter.grad is not None:
-            torch.testing.assert_close(parameter.grad, sum(part for part in parts if part is not None), atol=1e-6, rtol=1e-4)
+            torch.testing.assert_close(
+                parameter.grad, sum(part for part in parts if part is not None), atol=1e-6, rtol=1e-4
+            )
 
 
 def test_boundary_frames_are_those_of_each_scene():
@@ -188,10 +205,25 @@ def test_the_density_scale_multiplies_both_fields():
     for model in (plain, scaled):
         scene = tiny_context(model)
         outputs = Renderer(model, semantic_flow_branches(), TINY_SAMPLING, False).render(
-            scene, tiny_batch(scene, 1), torch.Generator().manual_seed(0))
+            scene, tiny_batch(scene, 1), torch.Generator().manual_seed(0)
+        )
         found.append(outputs)
     for name in ("static", "dynamic"):
         torch.testing.assert_close(30 * getattr(found[0], name).density, getattr(found[1], name).density)
+
+
+def test_softplus_keeps_densities_positive_and_close_to_relu():
+    found = []
+    for activation in ("relu", "softplus"):
+        model = tiny_model(density_activation=activation, density_scale=2.0)
+        points = 2 * torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) - 1
+        scene = tiny_context(model)
+        found.append(model.static_samples(scene, model.ready_maps(scene, [], []), points, points, 0).density)
+    raw, soft = found
+    assert (raw < 0).any() and (raw > 0).any() and (soft > 0).all()
+    assert (soft - raw.relu()).max() <= 2.0 * math.log(
+        2
+    ) / 10 + 1e-6  # softplus exceeds relu most at 0: ln 2 / sharpness
 
 
 @pytest.mark.parametrize("classes", [2, 7, 150])
@@ -204,9 +236,16 @@ def test_class_counts(classes):
     assert model.static_samples(scene, maps, points, points, 0).logits.shape == (4, classes)
 
 
-@pytest.mark.parametrize("name, kind, tokens", [
-    ("attention", "pixels", True), ("mean", "pixels", False), ("point", "pixels", False), ("none", "pixels", False),
-    ("attention", "none", False)])
+@pytest.mark.parametrize(
+    "name, kind, tokens",
+    [
+        ("attention", "pixels", True),
+        ("mean", "pixels", False),
+        ("point", "pixels", False),
+        ("none", "pixels", False),
+        ("attention", "none", False),
+    ],
+)
 def test_the_aggregator_is_the_configured_one(name, kind, tokens):
     model = tiny_model(encoder=EncoderConfig(kind=kind, static_kind="none"), aggregator=name)
     assert hasattr(model.aggregator, "attention") == tokens

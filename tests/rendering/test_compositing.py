@@ -28,8 +28,11 @@ def field(seed: int, blended: bool = False, rays: int = RAYS, samples: int = SAM
     """Random samples; a third of the densities are negative."""
     blend = random(rays, samples, seed=seed + 3) if blended else None
     return FieldSamples(
-        30 * random(rays, samples, seed=seed) - 10, random(rays, samples, 3, seed=seed + 1),
-        10 * random(rays, samples, CLASSES, seed=seed + 2) - 5, blend)
+        30 * random(rays, samples, seed=seed) - 10,
+        random(rays, samples, 3, seed=seed + 1),
+        10 * random(rays, samples, CLASSES, seed=seed + 2) - 5,
+        blend,
+    )
 
 
 def places(rays: int = RAYS, samples: int = SAMPLES) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,7 +50,9 @@ def centred(samples: int, length: float) -> tuple[torch.Tensor, torch.Tensor]:
 def uniform_medium(sigma: float, samples: int) -> FieldSamples:
     """A homogeneous medium whose colour and logits say the place u of the sample."""
     u = centred(samples, 1.0)[0]
-    return FieldSamples(torch.full_like(u, sigma), u[..., None].expand(1, samples, 3), u[..., None].expand(1, samples, CLASSES))
+    return FieldSamples(
+        torch.full_like(u, sigma), u[..., None].expand(1, samples, 3), u[..., None].expand(1, samples, CLASSES)
+    )
 
 
 def test_distances_by_hand():
@@ -109,7 +114,8 @@ def two_slabs() -> tuple[FieldSamples, torch.Tensor, torch.Tensor]:
     samples = FieldSamples(
         density=torch.tensor([[math.log(2.0), math.log(4.0)]]) / 0.5,
         rgb=torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]),
-        logits=torch.tensor([[[4.0, 0.0], [0.0, 8.0]]]))
+        logits=torch.tensor([[[4.0, 0.0], [0.0, 8.0]]]),
+    )
     return samples, torch.tensor([[0.2, 0.6]]), torch.tensor([[0.5, 0.5]])
 
 
@@ -125,27 +131,45 @@ def test_two_slabs_by_hand():
 def test_two_blended_slabs_by_hand():
     static, u, distances = two_slabs()
     dynamic = FieldSamples(
-        density=torch.tensor([[math.log(4.0), 1e9]]) / 0.5, rgb=torch.tensor([[[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]]),
-        logits=torch.tensor([[[0.0, 2.0], [6.0, 0.0]]]), blend=torch.tensor([[0.4, 0.5]]))
+        density=torch.tensor([[math.log(4.0), 1e9]]) / 0.5,
+        rgb=torch.tensor([[[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]]),
+        logits=torch.tensor([[[0.0, 2.0], [6.0, 0.0]]]),
+        blend=torch.tensor([[0.4, 0.5]]),
+    )
     found, share = composite_blended(static, dynamic, u, distances)
     first_static, first_dynamic = 0.6 * 0.5, 0.4 * 0.75
     passing = (1 - first_static) * (1 - first_dynamic)  # 0.49
     second_static, second_dynamic = passing * 0.5 * 0.75, passing * 0.5 * 1.0
-    torch.testing.assert_close(found.weights, torch.tensor([[first_static + first_dynamic, second_static + second_dynamic]]))
+    torch.testing.assert_close(
+        found.weights, torch.tensor([[first_static + first_dynamic, second_static + second_dynamic]])
+    )
     torch.testing.assert_close(share, torch.tensor([first_dynamic + second_dynamic]))
-    torch.testing.assert_close(found.rgb, torch.tensor(
-        [[first_static + second_dynamic, second_static + second_dynamic, first_dynamic + second_dynamic]]))
-    torch.testing.assert_close(found.logits, torch.tensor(
-        [[4 * first_static + 6 * second_dynamic, 2 * first_dynamic + 8 * second_static]]))
+    torch.testing.assert_close(
+        found.rgb,
+        torch.tensor([[first_static + second_dynamic, second_static + second_dynamic, first_dynamic + second_dynamic]]),
+    )
+    torch.testing.assert_close(
+        found.logits, torch.tensor([[4 * first_static + 6 * second_dynamic, 2 * first_dynamic + 8 * second_static]])
+    )
 
 
 def naive(static: FieldSamples, dynamic: FieldSamples, u, distances) -> dict[str, torch.Tensor]:
     """METHOD section 7, sample by sample."""
     found = {name: [] for name in ("rgb", "logits", "depth", "opacity", "share")}
     for ray in range(len(u)):
-        left, rgb, logits, depth, opacity, share = 1.0, torch.zeros(3).double(), torch.zeros(CLASSES).double(), 0.0, 0.0, 0.0
+        left, rgb, logits, depth, opacity, share = (
+            1.0,
+            torch.zeros(3).double(),
+            torch.zeros(CLASSES).double(),
+            0.0,
+            0.0,
+            0.0,
+        )
         for i in range(u.shape[1]):
-            opaque = [1.0 - math.exp(-max(0.0, float(f.density[ray, i])) * float(distances[ray, i])) for f in (static, dynamic)]
+            opaque = [
+                1.0 - math.exp(-max(0.0, float(f.density[ray, i])) * float(distances[ray, i]))
+                for f in (static, dynamic)
+            ]
             b = float(dynamic.blend[ray, i])
             weight_static, weight_dynamic = left * (1 - b) * opaque[0], left * b * opaque[1]
             rgb += weight_static * static.rgb[ray, i] + weight_dynamic * dynamic.rgb[ray, i]
@@ -188,7 +212,7 @@ def test_weights_and_what_passes_the_last_sample_sum_to_one():
 
 def test_blended_weights_and_what_passes_exceed_one_by_what_is_counted_twice():
     """A sample may stop light in both fields: T(a + c) and what it lets pass, T(1 - a)(1 - c), sum to T(1 + a c)."""
-    static, dynamic, (u, distances) = field(0), field(20, blended=True), places()
+    static, dynamic, (_, distances) = field(0), field(20, blended=True), places()
     weights = blended_weights(static, dynamic, distances)
     a = (1 - dynamic.blend) * alpha_from_density(static.density, distances)
     c = dynamic.blend * alpha_from_density(dynamic.density, distances)
@@ -207,7 +231,10 @@ def test_logits_are_composited_with_the_weights_of_the_colours():
 
 def test_without_the_density_prior_logits_are_means_and_nothing_else_changes():
     static, dynamic, (u, distances) = field(0), field(20, blended=True), places()
-    alone, (both, share) = composite(static, u, distances, False), composite_blended(static, dynamic, u, distances, False)
+    alone, (both, _) = (
+        composite(static, u, distances, False),
+        composite_blended(static, dynamic, u, distances, False),
+    )
     torch.testing.assert_close(alone.logits, static.logits.mean(1))
     mixed = (1 - dynamic.blend)[..., None] * static.logits + dynamic.blend[..., None] * dynamic.logits
     torch.testing.assert_close(both.logits, mixed.mean(1))
@@ -225,7 +252,8 @@ def test_gradients_agree_with_finite_differences():
 
     def outputs(a, b, c, d, e):
         found, share = composite_blended(
-            replace(static, density=a, rgb=b), replace(dynamic, density=c, logits=d, blend=e), u, distances)
+            replace(static, density=a, rgb=b), replace(dynamic, density=c, logits=d, blend=e), u, distances
+        )
         return found.rgb, found.logits, found.depth, share
 
     assert torch.autograd.gradcheck(outputs, [value.requires_grad_() for value in tensors])

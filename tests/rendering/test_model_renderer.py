@@ -45,7 +45,8 @@ def test_a_training_view_is_what_the_training_renderer_renders(monkeypatch):
     monkeypatch.setattr(Renderer, "sample", lambda self, batch, generator: u)
     rays = camera_rays(scene.cameras, scene.space, 1, scene.cameras.pixels().flatten(0, 1))
     found = Renderer(model, Branches(full=True), TINY_SAMPLING, False).render(
-        scene, replace(tiny_batch(scene, 1), rays=rays), torch.Generator())
+        scene, replace(tiny_batch(scene, 1), rays=rays), torch.Generator()
+    )
     torch.testing.assert_close(view.rgb.flatten(0, 1), found.full.rgb.clamp(0, 1), atol=1e-5, rtol=0)
     torch.testing.assert_close(view.logits.flatten(0, 1), found.full.logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(view.dynamic_opacity.flatten(), found.dynamic_share, atol=1e-5, rtol=0)
@@ -60,8 +61,10 @@ def test_a_training_view_is_what_the_training_renderer_renders(monkeypatch):
 def test_chunks_do_not_matter(settings, ray_attention):
     model = visible_model(ray_attention=ray_attention)
     scene = tiny_context(model)
-    whole, parts = (renderer_of(model, scene, chunk=chunk, **settings).render("toy", scene.cameras, 2, 1.0, EVERYTHING)
-                    for chunk in (PIXELS, 50))
+    whole, parts = (
+        renderer_of(model, scene, chunk=chunk, **settings).render("toy", scene.cameras, 2, 1.0, EVERYTHING)
+        for chunk in (PIXELS, 50)
+    )
     for name, values in vars(whole).items():
         torch.testing.assert_close(getattr(parts, name), values, atol=1e-5, rtol=1e-5)
 
@@ -72,7 +75,8 @@ def test_evaluation_computes_no_neighbour_pass_and_keeps_the_static_part(monkeyp
     renderer = renderer_of(model, scene, chunk=50)
     chunks = -(-PIXELS // 50)
     dynamic, static, tracks = (
-        count_calls(monkeypatch, model, name) for name in ("dynamic_samples", "static_samples", "track"))
+        count_calls(monkeypatch, model, name) for name in ("dynamic_samples", "static_samples", "track")
+    )
     renderer.render("toy", scene.cameras, 1, 2.0, frozenset({"rgb", "semantic"}))
     assert len(dynamic) == len(static) == len(tracks) == chunks
     assert all(list(args[2].positions) == [-1, 0, 1] for args in dynamic)
@@ -80,6 +84,16 @@ def test_evaluation_computes_no_neighbour_pass_and_keeps_the_static_part(monkeyp
     assert len(static) == chunks and len(dynamic) == 2 * chunks
     renderer.render("toy", scene.cameras, 0, 3.0, frozenset({"rgb"}))
     assert len(static) == 2 * chunks
+
+
+def test_the_dynamic_field_can_be_left_out(monkeypatch):
+    model = visible_model()
+    scene = tiny_context(model)
+    queried = count_calls(monkeypatch, model, "dynamic_samples")
+    renderer = ModelRenderer(model, {"toy": scene}, RenderConfig(samples=8, chunk=50), static_only=True)
+    view = renderer.render("toy", scene.cameras, 1, 2.0, EVERYTHING)
+    torch.testing.assert_close(view.rgb, view.static_rgb)
+    assert not queried and view.dynamic_opacity.abs().max() == 0
 
 
 def test_point_features_need_no_flow_in_evaluation(monkeypatch):
@@ -119,7 +133,11 @@ def wall_at(scene, depth: float, color: float):
     def samples(points):
         behind = scene.space.to_world(points)[:, 2] < -depth
         return FieldSamples(
-            1e6 * behind.float(), torch.full((len(points), 3), color), torch.zeros(len(points), CLASSES), torch.ones(len(points)))
+            1e6 * behind.float(),
+            torch.full((len(points), 3), color),
+            torch.zeros(len(points), CLASSES),
+            torch.ones(len(points)),
+        )
 
     return samples
 
@@ -127,9 +145,16 @@ def wall_at(scene, depth: float, color: float):
 def test_the_depth_of_a_wall(monkeypatch):
     model = tiny_model()
     scene = tiny_context(model)
-    monkeypatch.setattr(model, "static_samples", lambda s, m, points, d, source: replace(wall_at(scene, 2.5, 0.3)(points), blend=None))
-    monkeypatch.setattr(model, "dynamic_samples", lambda s, m, track, rays: FieldSamples(
-        *(0 * value for value in vars(wall_at(scene, 2.5, 0.0)(track.positions[0])).values())))
+    monkeypatch.setattr(
+        model, "static_samples", lambda s, m, points, d, source: replace(wall_at(scene, 2.5, 0.3)(points), blend=None)
+    )
+    monkeypatch.setattr(
+        model,
+        "dynamic_samples",
+        lambda s, m, track, rays: FieldSamples(
+            *(0 * value for value in vars(wall_at(scene, 2.5, 0.0)(track.positions[0])).values())
+        ),
+    )
     pixels = scene.cameras.pixels()
     directions = scene.cameras.directions(1, pixels.flatten(0, 1))
     expected = ((-2.5 - scene.cameras.center(1)[2]) / directions[:, 2]).view(HEIGHT, WIDTH)
@@ -149,11 +174,19 @@ def test_the_flow_of_a_moving_wall(monkeypatch, time):
     scene = tiny_context(model)
     step = torch.tensor([0.2, -0.1, 0.0])
     wall = wall_at(scene, 2.5, 0.6)
-    monkeypatch.setattr(model, "static_samples", lambda s, m, points, d, source: FieldSamples(
-        torch.zeros(len(points)), torch.zeros(len(points), 3), torch.zeros(len(points), CLASSES)))
+    monkeypatch.setattr(
+        model,
+        "static_samples",
+        lambda s, m, points, d, source: FieldSamples(
+            torch.zeros(len(points)), torch.zeros(len(points), 3), torch.zeros(len(points), CLASSES)
+        ),
+    )
     monkeypatch.setattr(model, "dynamic_samples", lambda s, m, track, rays: wall(track.positions[0]))
-    monkeypatch.setattr(model.flow, "advect", lambda points, at, offset, *rest: scene.space.from_world(
-        scene.space.to_world(points) + offset * step))
+    monkeypatch.setattr(
+        model.flow,
+        "advect",
+        lambda points, at, offset, *rest: scene.space.from_world(scene.space.to_world(points) + offset * step),
+    )
     view = renderer_of(model, scene, samples=128).render("toy", scene.cameras, 1, time, EVERYTHING)
     world = scene.cameras.lift(scene.cameras.pixels().flatten(0, 1), view.depth.flatten(), 1)
     moved, _ = scene.cameras.project(world + step, 1)
@@ -181,8 +214,9 @@ def test_space_without_dynamic_density_is_skipped(monkeypatch):
 def test_the_grid_changes_nothing_where_everything_is_occupied():
     model = visible_model()
     scene = tiny_context(model)
-    plain, gridded = (renderer_of(model, scene, occupancy=cells).render("toy", scene.cameras, 1, 1.0, EVERYTHING)
-                      for cells in (0, 3))
+    plain, gridded = (
+        renderer_of(model, scene, occupancy=cells).render("toy", scene.cameras, 1, 1.0, EVERYTHING) for cells in (0, 3)
+    )
     for name, values in vars(plain).items():
         torch.testing.assert_close(getattr(gridded, name), values, atol=1e-5, rtol=1e-5)
 
@@ -191,8 +225,10 @@ def test_any_size_and_the_density_prior_as_an_option():
     model = visible_model()
     scene = tiny_context(model)
     small = tiny_cameras(4).resized(6, 8)
-    plain, uniform = (renderer_of(model, scene, flow_density_prior=prior).render("toy", small, 0, 0.5, EVERYTHING)
-                      for prior in (True, False))
+    plain, uniform = (
+        renderer_of(model, scene, flow_density_prior=prior).render("toy", small, 0, 0.5, EVERYTHING)
+        for prior in (True, False)
+    )
     assert plain.rgb.shape == (6, 8, 3) and plain.flow.shape == (6, 8, 2)
     torch.testing.assert_close(plain.rgb, uniform.rgb)
     assert not torch.allclose(plain.logits, uniform.logits)

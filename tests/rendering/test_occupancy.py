@@ -29,6 +29,8 @@ def test_points_fall_into_their_cell_and_outside_counts_as_occupied():
     opacity[0, 0, 0] = 1.0
     grid = occupancy_from_nodes(opacity.flatten(), BOX, 4)
     size = BOX[1] - BOX[0]
-    inside = BOX[0] + size * torch.tensor([[0.1, 0.1, 0.1], [0.49, 0.49, 0.49], [0.51, 0.1, 0.1], [0.1, 0.51, 0.1], [0.1, 0.1, 1.0]])
+    inside = BOX[0] + size * torch.tensor(
+        [[0.1, 0.1, 0.1], [0.49, 0.49, 0.49], [0.51, 0.1, 0.1], [0.1, 0.51, 0.1], [0.1, 0.1, 1.0]]
+    )
     outside = BOX[0] + size * torch.tensor([[-0.1, 0.9, 0.9], [0.9, 1.1, 0.9]])
     assert grid.occupied(torch.cat([inside, outside])).tolist() == [True, True, False, False, False, True, True]

@@ -61,19 +61,40 @@ def test_branches_unite():
 
 
 def test_a_static_step_touches_neither_the_dynamic_field_nor_the_flow(monkeypatch, model, scene):
-    counts = calls(monkeypatch, model, "dynamic.forward", "flow.velocity", "flow.track", "aggregator.forward",
-                   "aggregator.project_maps", "static.forward")
+    counts = calls(
+        monkeypatch,
+        model,
+        "dynamic.forward",
+        "flow.velocity",
+        "flow.track",
+        "aggregator.forward",
+        "aggregator.project_maps",
+        "static.forward",
+    )
     found = render(model, scene, branches=LossSet(PAPER_STATIC_LOSSES, False).branches)
-    assert counts == {"dynamic.forward": 0, "flow.velocity": 0, "flow.track": 0, "aggregator.forward": 0,
-                      "aggregator.project_maps": 0, "static.forward": 1}
+    assert counts == {
+        "dynamic.forward": 0,
+        "flow.velocity": 0,
+        "flow.track": 0,
+        "aggregator.forward": 0,
+        "aggregator.project_maps": 0,
+        "static.forward": 1,
+    }
     assert found.static_view is not None
     for name in ("dynamic", "dynamic_view", "full", "dynamic_share", "track", "neighbours"):
         assert getattr(found, name) is None
 
 
-@pytest.mark.parametrize("branches, dynamic, static, tracks", [
-    (Branches(dynamic=True), 1, 0, 1), (Branches(full=True), 1, 1, 1), (Branches(dynamic=True, track=True), 1, 0, 1),
-    (Branches(full=True, neighbours=True), 3, 1, 3), (EVERYTHING, 3, 1, 3)])
+@pytest.mark.parametrize(
+    "branches, dynamic, static, tracks",
+    [
+        (Branches(dynamic=True), 1, 0, 1),
+        (Branches(full=True), 1, 1, 1),
+        (Branches(dynamic=True, track=True), 1, 0, 1),
+        (Branches(full=True, neighbours=True), 3, 1, 3),
+        (EVERYTHING, 3, 1, 3),
+    ],
+)
 def test_fields_are_queried_as_often_as_the_branches_need(monkeypatch, model, scene, branches, dynamic, static, tracks):
     counts = calls(monkeypatch, model, "dynamic.forward", "static.forward", "flow.track")
     render(model, scene, branches=branches)
@@ -90,7 +111,9 @@ def test_no_flow_is_computed_where_nothing_reads_it(monkeypatch):
     assert counts["flow.velocity"] == 4 and list(found.track.positions) == [-1, 0, 1]  # two sub-steps, two directions
 
 
-@pytest.mark.parametrize("name", [name for name in vars(PAPER_DYNAMIC_LOSSES) if name not in ("plane_variation", "plane_time")])
+@pytest.mark.parametrize(
+    "name", [name for name in vars(PAPER_DYNAMIC_LOSSES) if name not in ("plane_variation", "plane_time")]
+)
 def test_every_loss_can_be_the_only_one(model, scene, name):
     losses = LossSet(LossConfig(**{name: 1.0}), moving_only=False)
     batch = tiny_batch(scene, 1)
@@ -105,8 +128,11 @@ def test_renderings_are_the_composites_of_the_samples(model, scene):
     torch.testing.assert_close(found.points, batch.rays.at(found.u))
     torch.testing.assert_close(found.track.positions[0], found.points.flatten(0, 1))
     full, share = composite_blended(found.static, found.dynamic, found.u, distances)
-    for view, expected in ((found.static_view, composite(found.static, found.u, distances)), (found.full, full),
-                           (found.dynamic_view, composite(found.dynamic, found.u, distances))):
+    for view, expected in (
+        (found.static_view, composite(found.static, found.u, distances)),
+        (found.full, full),
+        (found.dynamic_view, composite(found.dynamic, found.u, distances)),
+    ):
         for name in vars(expected):
             torch.testing.assert_close(getattr(view, name), getattr(expected, name))
     torch.testing.assert_close(found.dynamic_share, share)
@@ -131,7 +157,9 @@ def test_warped_renderings_are_the_neighbour_at_the_moved_points_along_the_same_
 
 
 @pytest.mark.parametrize("frame, offsets", [(0, [1]), (1, [-1, 1]), (3, [-1])])
-@pytest.mark.parametrize("aggregator, length", [("attention", 3), ("attention", 5), ("mean", 3), ("point", 1), ("none", 1)])
+@pytest.mark.parametrize(
+    "aggregator, length", [("attention", 3), ("attention", 5), ("mean", 3), ("point", 1), ("none", 1)]
+)
 def test_the_ends_of_a_scene(frame, offsets, aggregator, length):
     model = tiny_model(aggregator=aggregator, flow_length=length)
     scene = tiny_context(model)
@@ -148,7 +176,12 @@ def test_the_ends_of_a_scene(frame, offsets, aggregator, length):
 def test_permuted_rays_give_permuted_outputs(monkeypatch, model, scene):
     batch, order = tiny_batch(scene, 1, RAYS), torch.randperm(RAYS, generator=torch.Generator().manual_seed(3))
     shuffled = replace(
-        batch, rays=batch.rays.select(order), rgb=batch.rgb[order], moving=batch.moving[order], surface_u=batch.surface_u[order])
+        batch,
+        rays=batch.rays.select(order),
+        rgb=batch.rgb[order],
+        moving=batch.moving[order],
+        surface_u=batch.surface_u[order],
+    )
     u = stratified(RAYS, 6, torch.Generator().manual_seed(1), "cpu")
     monkeypatch.setattr(Renderer, "sample", lambda self, given, generator: u if given is batch else u[order])
     found, permuted = render(model, scene, batch=batch), render(model, scene, batch=shuffled)
@@ -156,7 +189,9 @@ def test_permuted_rays_give_permuted_outputs(monkeypatch, model, scene):
         renderings = ("full", "static_view", "dynamic_view") if one is found else ("rendering",)
         for view in renderings:
             for name in ("rgb", "logits", "depth", "opacity", "weights"):
-                torch.testing.assert_close(getattr(getattr(one, view), name)[order], getattr(getattr(other, view), name))
+                torch.testing.assert_close(
+                    getattr(getattr(one, view), name)[order], getattr(getattr(other, view), name)
+                )
 
 
 def test_on_moving_rays_only(model, scene):
@@ -166,7 +201,8 @@ def test_on_moving_rays_only(model, scene):
     for offset in (-1, 1):
         assert torch.equal(some.neighbours[offset].rays, moving) and found.neighbours[offset].rays.all()
         torch.testing.assert_close(
-            some.neighbours[offset].rendering.rgb, found.neighbours[offset].rendering.rgb[moving])
+            some.neighbours[offset].rendering.rgb, found.neighbours[offset].rendering.rgb[moving]
+        )
         torch.testing.assert_close(some.full.rgb, found.full.rgb)
 
 
@@ -206,16 +242,21 @@ def test_density_noise_is_on_trained_fields_only(monkeypatch, model, scene):
     plain = render(model, scene)
     noisy, frozen = (render(model, scene, density_noise=2.0, frozen=frozen) for frozen in (False, True))
     torch.testing.assert_close(frozen.static.density, plain.static.density)
-    for found in (noisy.static.density - plain.static.density, noisy.dynamic.density - plain.dynamic.density,
-                  frozen.dynamic.density - plain.dynamic.density, noisy.neighbours[1].samples.density
-                  - plain.neighbours[1].samples.density):
+    for found in (
+        noisy.static.density - plain.static.density,
+        noisy.dynamic.density - plain.dynamic.density,
+        frozen.dynamic.density - plain.dynamic.density,
+        noisy.neighbours[1].samples.density - plain.neighbours[1].samples.density,
+    ):
         assert 1.3 < found.std() < 2.7
     torch.testing.assert_close(noisy.dynamic.rgb, plain.dynamic.rgb)
 
 
 def test_a_frozen_static_field_keeps_no_gradients(model, scene):
     found = render(model, scene, frozen=True)
-    assert not found.static.rgb.requires_grad and not found.static_view.rgb.requires_grad and found.full.rgb.requires_grad
+    assert (
+        not found.static.rgb.requires_grad and not found.static_view.rgb.requires_grad and found.full.rgb.requires_grad
+    )
     assert render(model, scene, frozen=False).static.rgb.requires_grad
 
 

@@ -50,7 +50,9 @@ def test_samples_are_the_quantiles_of_a_known_density():
 
 def test_samples_of_random_weights_increase_and_scale_does_not_matter():
     weights = torch.rand(20, 9, generator=seeded()) ** 4
-    edges = torch.cat([torch.zeros(20, 1), torch.rand(20, 8, generator=seeded(1)).sort(dim=1).values, torch.ones(20, 1)], dim=1)
+    edges = torch.cat(
+        [torch.zeros(20, 1), torch.rand(20, 8, generator=seeded(1)).sort(dim=1).values, torch.ones(20, 1)], dim=1
+    )
     found = from_weights(edges, weights, 16)
     assert (found.diff(dim=1) >= 0).all() and (found >= 0).all() and (found <= 1).all()
     torch.testing.assert_close(from_weights(edges, 100 * weights, 16), found, atol=1e-4, rtol=0)
