@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "semflow"
 FLOORS = (
-    {"records", "config", "utils"}, {"geometry"}, {"encoders", "fields"}, {"models"}, {"rendering"}, {"losses", "metrics"},
-    {"data"}, {"engine", "viz"}, {"tasks"}, {"cli"},
+    {"records", "config", "utils"}, {"geometry"}, {"encoders", "fields"}, {"models"}, {"rendering"},
+    {"losses", "metrics"}, {"data"}, {"engine", "viz"}, {"tasks"}, {"cli"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
