@@ -15,7 +15,8 @@ case "$1" in
   train) mkdir -p runs/balloon; [ -f runs/balloon/finished.json ] || echo {} > runs/balloon/finished.json ;;
   evaluate) mkdir -p runs/balloon/eval/corrected; cd runs/balloon/eval/corrected; sleep 0.02
             echo {} > metrics.json; echo THE TABLE > table.txt ;;
-  render) mkdir -p "runs/balloon/renders/balloon_$5"; sleep 0.02; echo > "runs/balloon/renders/balloon_$5/side_by_side.mp4" ;;
+  render) mkdir -p "runs/balloon/renders/balloon_$5"; sleep 0.02
+          echo > "runs/balloon/renders/balloon_$5/side_by_side.mp4" ;;
 esac
 """
 
