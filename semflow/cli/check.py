@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="root with labelmap.txt and one folder per scene")
     parser.add_argument("--labels-dir", default="", help="second root, where labels are kept apart")
     parser.add_argument("--scene", action="append", metavar="NAME", help="scene folder, may be repeated (default: all)")
-    parser.add_argument("--factor", type=int, default=DEFAULT_FACTOR, help="image factor K of the frames (default: %(default)s)")
+    parser.add_argument(
+        "--factor", type=int, default=DEFAULT_FACTOR, help="image factor K of the frames (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

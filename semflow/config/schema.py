@@ -59,7 +59,7 @@ class EncoderConfig(Checked):
     video_weights: str = option("", "SlowOnly state dict (.pth); empty = random initialisation")
     image_weights: str = option("", "ResNet-18 state dict (.pth), `download` for torchvision's, empty = random")
     surface_cues: bool = option(
-        False, "dynamic features also tell how far a point is from the surface that the frame's depth shows, and whether it moves")
+        False, "dynamic features also tell how far a point is from the surface that the depth shows, and whether it moves")
     pca: int = option(0, "reduce frozen maps once to this many channels (0 = keep all)", low=0)
 
 
@@ -73,6 +73,8 @@ class ModelConfig(Checked):
     plane_levels: tuple[int, ...] = option((64, 192), "resolutions of the fields' planes, one per level")
     flow_plane_levels: tuple[int, ...] = option((16, 48), "resolutions of the flow network's planes, one per level")
     density_scale: float = option(1.0, "factor on the raw densities of both fields", low=0)
+    density_activation: str = option(
+        "relu", "relu (published) or softplus, which keeps a gradient in empty space", choices=("relu", "softplus"))
     code_hidden: int = option(4096, "hidden width of the clip-code MLP", low=1)
     code_width: int = option(256, "width of the clip code (0 = no clip code)", low=0)
     static_width: int = option(256, "width of the static field", low=1)
@@ -82,7 +84,8 @@ class ModelConfig(Checked):
     dynamic_code_blocks: int = option(2, "clip-code blocks of the dynamic field", low=0)
     dynamic_blocks: int = option(3, "residual blocks of the dynamic field after the clip-code blocks", low=1)
     flow_width: int = option(128, "width of the flow network", low=1)
-    flow_encoding: str = option("frequency", "encoding of the flow network: frequency or planes", choices=("frequency", "planes"))
+    flow_encoding: str = option(
+        "frequency", "encoding of the flow network: frequency or planes", choices=("frequency", "planes"))
     flow_octaves: int = option(10, "octaves of the flow network's frequency encoding", low=1)
     flow_substeps: int = option(2, "Euler sub-steps K per frame step", low=1)
     flow_length: int = option(3, "positions in a flow track: 1, 3 or 5", choices=(1, 3, 5))
@@ -142,11 +145,11 @@ class StageConfig(Checked):
     """One stage of training: how long, how fast, and on which losses."""
 
     steps: int = option(0, "optimiser steps", low=0)
-    minutes: float = option(0.0, "stop the stage after this many minutes of training (0 = no limit)", low=0)
     rays: int = option(1024, "rays per step, split over the scenes", low=1)
     samples: int = option(64, "stratified samples per ray", low=2)
     lr: float = option(5e-4, "Adam learning rate of the networks", low=0)
     plane_lr: float = option(2e-2, "Adam learning rate of the planes", low=0)
+    warmup_steps: int = option(0, "steps over which the learning rates rise linearly from zero", low=0)
     decay_steps: int = option(80_000, "steps in which the learning rate falls tenfold", low=1)
     moving_only: bool = option(
         False, "terms on the dynamic and the warped renderings, and their neighbour passes, on moving rays only")
@@ -166,7 +169,8 @@ class TrainConfig(Checked):
     bf16: bool = option(False, "bf16 autocast of the networks")
     save_every: int = option(500, "steps between checkpoints", low=1)
     log_every: int = option(20, "steps between TensorBoard scalars", low=1)
-    images_every: int = option(500, "steps between TensorBoard image panels and the validation PSNR/mIoU (0 = never)", low=0)
+    images_every: int = option(500, "steps between TensorBoard image panels of a training view (0 = never)", low=0)
+    keep: int = option(2, "newest checkpoints that are kept", low=1)
     threads: int = option(0, "CPU threads (0 = torch's choice)", low=0)
 
 
@@ -175,8 +179,8 @@ class RenderConfig(Checked):
     """Rendering of whole images."""
 
     samples: int = option(64, "evenly spaced samples per ray when rendering", low=2)
-    fine_samples: int = option(0, "further samples per ray, placed where the evenly spaced ones find the static surface", low=0)
-    occupancy: int = option(0, "cells per axis of the grid that skips space without dynamic density (0 = query everywhere)", low=0)
+    fine_samples: int = option(0, "further samples per ray, placed where the first ones find the static surface", low=0)
+    occupancy: int = option(0, "cells per axis of the grid that skips space without dynamic density (0 = no grid)", low=0)
     chunk: int = option(4096, "rays per chunk", low=1)
     flow_density_prior: bool = option(True, "composite logits with the densities (off: uniform weights, an ablation)")
 

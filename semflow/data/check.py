@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable
 
 from semflow.config.schema import DataConfig
 from semflow.data.images import describe, read_image, read_rgb, require_aspect
@@ -43,7 +43,9 @@ def check_data(config_or_root: DataConfig | str | Path, scenes: Iterable[str] | 
     return list(dict.fromkeys([*problems, *(problem for report in reports for problem in report.problems)]))
 
 
-def check_scenes(config_or_root: DataConfig | str | Path, scenes: Iterable[str] | None = None) -> tuple[list[Problem], list[SceneReport]]:
+def check_scenes(
+    config_or_root: DataConfig | str | Path, scenes: Iterable[str] | None = None
+) -> tuple[list[Problem], list[SceneReport]]:
     """Problems of the root itself, and a report per scene (see `check_data`)."""
     if isinstance(config_or_root, DataConfig):
         config, names = config_or_root, list(scenes or config_or_root.scenes)
@@ -54,7 +56,11 @@ def check_scenes(config_or_root: DataConfig | str | Path, scenes: Iterable[str] 
         return [Problem(root, "no such folder", "name the folder that holds labelmap.txt and one folder per scene")], []
     names = names or scene_names(root)
     if not names:
-        remedy = f"name the folder above it and --scene {root.resolve().name}" if is_scene(root) else "put each scene into a folder of its own there"
+        remedy = (
+            f"name the folder above it and --scene {root.resolve().name}"
+            if is_scene(root)
+            else "put each scene into a folder of its own there"
+        )
         return [Problem(root, "holds no scene folder", remedy)], []
     return [], [check_scene(config, name) for name in names]
 
@@ -97,6 +103,10 @@ def _check_truth(parts: SceneParts, collector: Collector) -> None:
 def summarise(parts: SceneParts) -> str:
     """One line: frames, size, classes, labelled frames, truth."""
     truth = "no" if parts.truth is None else "colour" if parts.truth.labels is None else "colour and labels"
-    foreground = ", ".join(parts.label_map.names[i] for i in parts.label_map.foreground) or "none"
-    return (f"{parts.paths.name}: {len(parts.frames.stems)} frames of {describe(parts.size)} from {parts.frames.folder.name}, "
-            f"{len(parts.label_map)} classes (may move: {foreground}), {len(parts.labels)} labelled frames, multi-view truth: {truth}")
+    classes = parts.label_map
+    foreground = ", ".join(classes.names[i] for i in classes.foreground) or "none"
+    count, folder = len(parts.frames.stems), parts.frames.folder.name
+    return (
+        f"{parts.paths.name}: {count} frames of {describe(parts.size)} from {folder}, {len(classes)} classes "
+        f"(may move: {foreground}), {len(parts.labels)} labelled frames, multi-view truth: {truth}"
+    )

@@ -27,7 +27,9 @@ def parse_frames(text: str, count: int, key: str = "frame list") -> tuple[int, .
     for item in stripped.split(","):
         match = ITEM.fullmatch(item.strip())
         if not match:
-            raise ConfigError(f"{key} = {text!r}: {item.strip()!r} is no frame or range; write all, none or a list like 0-2,9,11")
+            raise ConfigError(
+                f"{key} = {text!r}: {item.strip()!r} is no frame or range; write all, none or a list like 0-2,9,11"
+            )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise ConfigError(f"{key} = {text!r}: the range {item.strip()} runs backwards; write {last}-{first}")

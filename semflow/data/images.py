@@ -17,7 +17,6 @@ from semflow.data.problems import BrokenFile
 
 Size = tuple[int, int]
 ASPECT_TOLERANCE = 2.0  # pixels of the smaller image: halved odd sizes are rounded up or down
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, TypeError, OverflowError, IndexError, KeyError)  # of a broken file
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -39,7 +38,10 @@ def require_aspect(path: Path, size: Size, frame_size: Size, what: str = "the fr
     small, large = sorted((size, frame_size), key=lambda s: s[1])
     if abs(large[0] * small[1] / large[1] - small[0]) > ASPECT_TOLERANCE:
         raise BrokenFile(
-            path, f"is {describe(size)}, another aspect ratio than {what} ({describe(frame_size)})", "make it from the same, uncropped frames")
+            path,
+            f"is {describe(size)}, another aspect ratio than {what} ({describe(frame_size)})",
+            "make it from the same, uncropped frames",
+        )
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -54,7 +56,7 @@ def read_image(path: Path) -> np.ndarray:
         with iio.imopen(path, "r", plugin="pillow") as file:
             mode = file.metadata(index=0, exclude_applied=False).get("mode")
             image = None if mode in DEEP_MODES else np.asarray(file.read(index=0, mode="RGB"))
-    except UNREADABLE as error:
+    except Exception as error:  # broken bytes make the decoders raise nearly anything
         raise BrokenFile(path, "is not a readable image, or is cut short", remedy) from error
     if image is None:
         raise BrokenFile(path, "has more than 8 bits per pixel and channel", "save it with 8 bits")
@@ -63,7 +65,9 @@ def read_image(path: Path) -> np.ndarray:
 
 def resize_nearest(image: np.ndarray, size: Size) -> np.ndarray:
     """(h, w, ...) -> (H, W, ...), the nearest pixel by centres."""
-    rows, columns = (((2 * np.arange(n) + 1) * source) // (2 * n) for n, source in zip(size, image.shape[:2]))
+    rows, columns = (
+        ((2 * np.arange(n) + 1) * source) // (2 * n) for n, source in zip(size, image.shape[:2], strict=True)
+    )
     return image[rows[:, None], columns]
 
 

@@ -69,7 +69,9 @@ def _require_new(path: Path, number: int, name: str, color: tuple[int, ...], cla
     if name in classes:
         raise BrokenFile(path, f"line {number} names the class {name} a second time", "give every class one line")
     if color in classes.values():
-        raise BrokenFile(path, f"line {number} gives {name} the colour {color} of another class", "give every class its own colour")
+        raise BrokenFile(
+            path, f"line {number} gives {name} the colour {color} of another class", "give every class its own colour"
+        )
     return True
 
 
@@ -83,14 +85,18 @@ def read_foreground(path: Path, classes: LabelMap, attempt: Attempt = strictly) 
     Raises:
         BrokenFile: missing, empty, or a name that labelmap.txt does not hold.
     """
-    lines = attempt(_read_lines, path, "write the names of the classes that may move, one a line (a line # none where nothing may)")
+    lines = attempt(
+        _read_lines, path, "write the names of the classes that may move, one a line (a line # none where nothing may)"
+    )
     names = [line for line in lines or [] if line and not line.startswith("#")]
     return tuple(sorted({i for i in (attempt(_class_id, path, name, classes) for name in names) if i is not None}))
 
 
 def _class_id(path: Path, name: str, classes: LabelMap) -> int:
     if name not in classes.names:
-        raise BrokenFile(path, f"names the class {name}, which is not in {LABELMAP}", f"use one of: {', '.join(classes.names)}")
+        raise BrokenFile(
+            path, f"names the class {name}, which is not in {LABELMAP}", f"use one of: {', '.join(classes.names)}"
+        )
     return classes.names.index(name)
 
 
@@ -106,13 +112,17 @@ def static_ids(entries: tuple[str, ...], scene: str, classes: LabelMap) -> set[i
         if not owner or not separator or not name:
             raise ConfigError(f"static_classes = {entry!r}: write Scene:class, like Balloon1:person")
         if owner == scene and name not in classes.names:
-            raise ConfigError(f"static_classes = {entry!r}: {LABELMAP} has no class {name}; use one of {', '.join(classes.names)}")
+            raise ConfigError(
+                f"static_classes = {entry!r}: {LABELMAP} has no class {name}; use one of {', '.join(classes.names)}"
+            )
         if owner == scene:
             ids.add(classes.names.index(name))
     return ids
 
 
-def read_label_map(paths: ScenePaths, static_classes: tuple[str, ...], needed: bool, attempt: Attempt = strictly) -> LabelMap | None:
+def read_label_map(
+    paths: ScenePaths, static_classes: tuple[str, ...], needed: bool, attempt: Attempt = strictly
+) -> LabelMap | None:
     """Label map of a scene; None where `attempt` kept a problem of the file.
 
     Args:
@@ -161,7 +171,9 @@ def read_labels(path: Path, label_map: LabelMap, size: Size | None = None) -> np
         y, x = np.argwhere(unknown)[0]
         color = ", ".join(str(c) for c in image[y, x])
         raise BrokenFile(
-            path, f"colour ({color}) at pixel x {x}, y {y} is not in {LABELMAP} ({int(unknown.sum())} such pixels)",
-            f"add the colour to {LABELMAP} or repaint the pixels; save labels without smoothing or lossy compression")
+            path,
+            f"colour ({color}) at pixel x {x}, y {y} is not in {LABELMAP} ({int(unknown.sum())} such pixels)",
+            f"add the colour to {LABELMAP} or repaint the pixels; save labels without smoothing or lossy compression",
+        )
     ids = order[place].astype(np.int64)
     return ids if size is None else resize_nearest(ids, size)

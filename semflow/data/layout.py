@@ -37,19 +37,45 @@ class FolderKind:
     remedy: str
 
 
-IMAGES = FolderKind("images", IMAGE_SUFFIXES, "put the frames of the video there as 000.png, 001.png, …")
+IMAGES = FolderKind("images", IMAGE_SUFFIXES, "put the frames of the video there as 000.png, 001.png, ...")
 DISPARITY = FolderKind(
-    "disp", (".npy",), "compute inverse depth with any monocular depth network and save each frame's (h, w) array as disp/000.npy, …")
+    "disp",
+    (".npy",),
+    "compute inverse depth with any monocular depth network and save each frame's (h, w) array as disp/000.npy, ...",
+)
 MASKS = FolderKind(
-    "motion_masks", (".png",), "save a mask for each frame, non-zero = moving (all black is allowed), as motion_masks/000.png, …")
+    "motion_masks",
+    (".png",),
+    "save a mask for each frame, non-zero = moving (all black is allowed), as motion_masks/000.png, ...",
+)
 FLOW = FolderKind(
-    "flow", (".npz",), "compute optical flow between neighbouring frames with any network and save the keys flow (h, w, 2) and "
-    "mask (h, w) as flow/000_fwd.npz, 001_bwd.npz, …")
-LABELS = FolderKind("SegmentationClass_train", (".png",), "save the label colours of the frame as 000.png, … or take it out of labelled_frames")
-TRUTH_RGB = FolderKind("multiview_GT", IMAGE_SUFFIXES, "add it (names are 1-based: 00000001/cam01.jpg) or remove the folder multiview_GT")
+    "flow",
+    (".npz",),
+    "compute optical flow between neighbouring frames with any network and save the keys flow (h, w, 2) and "
+    "mask (h, w) as flow/000_fwd.npz, 001_bwd.npz, ...",
+)
+LABELS = FolderKind(
+    "SegmentationClass_train",
+    (".png",),
+    "save the label colours of the frame as 000.png, ... or take it out of labelled_frames",
+)
+TRUTH_RGB = FolderKind(
+    "multiview_GT", IMAGE_SUFFIXES, "add it (names are 1-based: 00000001/cam01.jpg) or remove the folder multiview_GT"
+)
 TRUTH_LABELS = FolderKind(
-    "multiview_GT_semantic", (".png",), "add it (names are 1-based: 00000001/cam01.png) or remove the folder multiview_GT_semantic")
-SCENE_ENTRIES = ("poses_bounds.npy", DISPARITY.name, MASKS.name, FLOW.name, LABELS.name, TRUTH_RGB.name, TRUTH_LABELS.name)
+    "multiview_GT_semantic",
+    (".png",),
+    "add it (names are 1-based: 00000001/cam01.png) or remove the folder multiview_GT_semantic",
+)
+SCENE_ENTRIES = (
+    "poses_bounds.npy",
+    DISPARITY.name,
+    MASKS.name,
+    FLOW.name,
+    LABELS.name,
+    TRUTH_RGB.name,
+    TRUTH_LABELS.name,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +110,9 @@ def scene_paths(config: DataConfig, name: str) -> ScenePaths:
         if not root.is_dir():
             raise BrokenFile(root, "no such folder", f"set {key} to the folder that holds one folder per scene")
         if not name or not (root / name).is_dir():
-            raise BrokenFile(root / name, "no such scene folder", f"name one of: {', '.join(scene_names(root)) or 'none found'}")
+            raise BrokenFile(
+                root / name, "no such scene folder", f"name one of: {', '.join(scene_names(root)) or 'none found'}"
+            )
     return ScenePaths(Path(config.dir) / name, roots, name)
 
 
@@ -146,11 +174,13 @@ def find_frames(paths: ScenePaths, factor: int) -> FrameFiles:
     use_reduced = factor > 1 and reduced.is_dir()
     folder = reduced if use_reduced else full
     files = list_folder(folder, IMAGES)
-    named = list_folder(full, IMAGES) if full.is_dir() else files
+    named = (list_folder(full, IMAGES) if full.is_dir() else {}) or files
     source = full if full.is_dir() else folder
     for path in source.iterdir():
         if path.suffix.lower() in UNREAD_IMAGE_SUFFIXES:
             raise BrokenFile(path, "frames of this kind are not read", "convert it to png or jpg")
     if len(named) < 2:
-        raise BrokenFile(source, f"holds {len(named)} frame(s)", "a dynamic scene needs at least 2 frames; " + IMAGES.remedy)
+        raise BrokenFile(
+            source, f"holds {len(named)} frame(s)", "a dynamic scene needs at least 2 frames; " + IMAGES.remedy
+        )
     return FrameFiles(folder, tuple(named), files, 1 if use_reduced else factor)

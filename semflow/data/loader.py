@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,18 +79,31 @@ def load_scene(config: DataConfig, name: str, device: torch.device | str = "cpu"
     cameras = cameras_from_llff(parts.poses_bounds, *size)
     if not torch.isfinite(cameras.c2w).all():
         path = parts.paths.scene / "poses_bounds.npy"
-        raise BrokenFile(path, "the cameras look in opposite directions, so that they have no average", "use a forward-facing part of the video")
+        raise BrokenFile(
+            path,
+            "the cameras look in opposite directions, so that they have no average",
+            "use a forward-facing part of the video",
+        )
     forward, forward_valid = _stack_flow(parts.flow_forward, last_is_empty=True)
     backward, backward_valid = _stack_flow(parts.flow_backward, last_is_empty=False)
     labels = torch.full((count, *size), -1, dtype=torch.int64)
     for frame, ids in parts.labels.items():
         labels[frame] = torch.from_numpy(ids)
     scene = SceneData(
-        name=name, rgb=_stack(parts.rgb), cameras=cameras, space=make_space(config.space, cameras, config.clip_to_bounds),
-        disparity=_stack(parts.disparity), motion=_stack(parts.motion),
-        flow_forward=forward, flow_forward_valid=forward_valid, flow_backward=backward, flow_backward_valid=backward_valid,
-        labels=labels, label_map=parts.label_map,
-        truth=None if parts.truth is None else truth_record(parts.truth, parts.label_map, count, size))
+        name=name,
+        rgb=_stack(parts.rgb),
+        cameras=cameras,
+        space=make_space(config.space, cameras, config.clip_to_bounds),
+        disparity=_stack(parts.disparity),
+        motion=_stack(parts.motion),
+        flow_forward=forward,
+        flow_forward_valid=forward_valid,
+        flow_backward=backward,
+        flow_backward_valid=backward_valid,
+        labels=labels,
+        label_map=parts.label_map,
+        truth=None if parts.truth is None else truth_record(parts.truth, parts.label_map, count, size),
+    )
     return scene.to(device)
 
 
@@ -125,18 +139,28 @@ def read_parts(config: DataConfig, name: str, attempt: Attempt = strictly) -> Sc
     def read_kind(kind: FolderKind, names: list[str], read: Callable) -> list:
         return read_folder(paths.scene / kind.name, kind, names, lambda path: read(path, size), attempt)
 
-    flow = read_kind(layout.FLOW, [f"{stem}_fwd" for stem in stems[:-1]] + [f"{stem}_bwd" for stem in stems[1:]], read_flow)
+    flow = read_kind(
+        layout.FLOW, [f"{stem}_fwd" for stem in stems[:-1]] + [f"{stem}_bwd" for stem in stems[1:]], read_flow
+    )
     return SceneParts(
-        paths=paths, frames=frames, size=size, rgb=rgb, label_map=label_map,
+        paths=paths,
+        frames=frames,
+        size=size,
+        rgb=rgb,
+        label_map=label_map,
         poses_bounds=attempt(read_poses_bounds, paths.scene / "poses_bounds.npy", len(stems), size),
         disparity=read_kind(layout.DISPARITY, list(stems), read_disparity),
         motion=read_kind(layout.MASKS, list(stems), read_mask),
-        flow_forward=flow[: len(stems) - 1], flow_backward=flow[len(stems) - 1:],
+        flow_forward=flow[: len(stems) - 1],
+        flow_backward=flow[len(stems) - 1 :],
         labels=read_label_frames(paths, config.labelled_frames, stems, label_map, size, attempt),
-        truth=find_truth(paths, len(stems), attempt))
+        truth=find_truth(paths, len(stems), attempt),
+    )
 
 
-def read_folder(folder: Path, kind: FolderKind, stems: list[str], read: Callable[[Path], Any], attempt: Attempt) -> list:
+def read_folder(
+    folder: Path, kind: FolderKind, stems: list[str], read: Callable[[Path], Any], attempt: Attempt
+) -> list:
     """Results of `read` for the file of each stem; one problem for a missing folder, else one per file."""
     files = attempt(layout.list_folder, folder, kind)
     if files is None:
@@ -147,8 +171,12 @@ def read_folder(folder: Path, kind: FolderKind, stems: list[str], read: Callable
 def read_frames(frames: FrameFiles, attempt: Attempt) -> tuple[list, Size | None]:
     """Frames (H, W, 3) float32 in [0, 1] at their final size, and that size (None where none can be read)."""
     stored: list[Size] = []  # size of the first readable frame
-    kind = FolderKind(frames.folder.name, layout.IMAGE_SUFFIXES, "add the missing frame" + (
-        f", or remove {frames.folder.name}, which is then made in memory" if frames.folder.name != "images" else ""))
+    kind = FolderKind(
+        frames.folder.name,
+        layout.IMAGE_SUFFIXES,
+        "add the missing frame"
+        + (f", or remove {frames.folder.name}, which is then made in memory" if frames.folder.name != "images" else ""),
+    )
 
     def read(stem: str) -> np.ndarray:
         path = layout.file_of(frames.files, frames.folder, kind, stem)
@@ -156,7 +184,11 @@ def read_frames(frames: FrameFiles, attempt: Attempt) -> tuple[list, Size | None
         if not stored:
             stored.append(image.shape[:2])
         if image.shape[:2] != stored[0]:
-            raise BrokenFile(path, f"is {describe(image.shape[:2])}, other frames are {describe(stored[0])}", "give all frames one size")
+            raise BrokenFile(
+                path,
+                f"is {describe(image.shape[:2])}, other frames are {describe(stored[0])}",
+                "give all frames one size",
+            )
         return image if frames.reduce == 1 else resize_area(image, reduced_size(stored[0], frames.reduce))
 
     images = [attempt(read, stem) for stem in frames.stems]
@@ -167,12 +199,19 @@ def reduced_size(full: Size, factor: int) -> Size:
     """(H, W) of an image of size `full` reduced by `factor`; raises ConfigError where nothing would be left."""
     size = (round(full[0] / factor), round(full[1] / factor))
     if min(size) < 2:
-        raise ConfigError(f"factor = {factor}: images of {describe(full)} become smaller than 2 pixels; use a smaller factor")
+        raise ConfigError(
+            f"factor = {factor}: images of {describe(full)} become smaller than 2 pixels; use a smaller factor"
+        )
     return size
 
 
 def read_label_frames(
-    paths: ScenePaths, labelled: str, stems: tuple[str, ...], label_map: LabelMap | None, size: Size | None, attempt: Attempt
+    paths: ScenePaths,
+    labelled: str,
+    stems: tuple[str, ...],
+    label_map: LabelMap | None,
+    size: Size | None,
+    attempt: Attempt,
 ) -> dict[int, np.ndarray]:
     """Labels of the frames listed in `labelled`; the files of other frames are not opened.
 
@@ -204,4 +243,6 @@ def _require_matches(folder: Path, files: dict[str, Path], stems: tuple[str, ...
     if not files:
         raise BrokenFile(folder, "holds no png file", "add labels, or remove the folder where there are none")
     if strays and not all(stem in files for stem in stems):
-        raise BrokenFile(strays[0], "has the name of no frame, while frames lack labels", "give it the name of its frame")
+        raise BrokenFile(
+            strays[0], "has the name of no frame, while frames lack labels", "give it the name of its frame"
+        )

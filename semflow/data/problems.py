@@ -7,9 +7,10 @@ and goes on (checking finds every problem). So both say the same about the same 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from semflow.utils.errors import DataError
 

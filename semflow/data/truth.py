@@ -55,7 +55,9 @@ def _find_views(folder: Path, kind: FolderKind, frames: int, attempt: Attempt) -
     return views
 
 
-def _find_time(folder: Path, times: dict[int, Path], kind: FolderKind, time: int, cameras: int, attempt: Attempt) -> Views:
+def _find_time(
+    folder: Path, times: dict[int, Path], kind: FolderKind, time: int, cameras: int, attempt: Attempt
+) -> Views:
     if time + 1 not in times:
         raise BrokenFile(folder / f"{time + 1:08d}", "no such folder", kind.remedy)
     files = {}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from semflow.fields.aggregation import FlowFeatures
 from semflow.fields.flow import normalised_time
-from semflow.fields.heads import semantic_head
+from semflow.fields.heads import fog_head, semantic_head
 from semflow.fields.mlp import CodeBlock, ResidualBlock
 from semflow.records import FieldSamples
 
@@ -34,7 +34,7 @@ class DynamicField(nn.Module):
         self.code_blocks = nn.ModuleList(CodeBlock(width, code_channels) for _ in range(code_blocks))
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
         self.fuse = nn.Linear(width, width) if neighbours else None
-        self.density = nn.Linear(width, 1)
+        self.density = fog_head(width)
         self.color = nn.Linear(width, 3)
         self.blend = nn.Linear(width, 1)
         nn.init.constant_(self.blend.bias, BLEND_START)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from semflow.encoders.positional import FrequencyEncoding
-from semflow.fields.heads import semantic_head
+from semflow.fields.heads import fog_head, semantic_head
 from semflow.fields.mlp import ResidualBlock
 from semflow.records import FieldSamples
 
@@ -31,7 +31,7 @@ class StaticField(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
         self.to_feature = nn.Linear(channels, width) if channels else None
         self.view = FrequencyEncoding(3, VIEW_OCTAVES) if view_dependent else None
-        self.density = nn.Linear(width, 1)
+        self.density = fog_head(width)
         view_channels = self.view.out_channels if view_dependent else 0
         self.color = nn.Sequential(nn.Linear(width + view_channels, width // 2), nn.ReLU(), nn.Linear(width // 2, 3))
         self.semantic = semantic_head(width, (width // 2,), classes)

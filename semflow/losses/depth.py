@@ -15,13 +15,15 @@ def standardize(values: Tensor) -> Tensor:
 
 @loss_term("depth_dynamic", dynamic=True)
 def depth_dynamic(inputs: LossInputs) -> Tensor:
-    """Depth of the dynamic rendering against monocular depth, squared error.
+    """Depth of the dynamic rendering against monocular depth.
 
-    Calibrated surfaces are compared as they are; where only the order is known, both are median/MAD-normalised,
-    the inverse depth with its sign turned.
+    Where only the order is known, both are median/MAD-normalised, the inverse depth with its sign turned, and compared
+    by squared error. A calibrated surface says more: the mean distance in u of the weights along the ray from it.
     """
-    depth, batch = inputs.outputs.dynamic_view.depth, inputs.batch
-    metric = masked_mean((depth - batch.surface_u).square(), batch.surface_metric & inputs.dynamic_rays)
+    view, batch = inputs.outputs.dynamic_view, inputs.batch
+    depth = view.depth
+    distance = (view.weights * (inputs.outputs.u - batch.surface_u[:, None]).abs()).sum(1)
+    metric = masked_mean(distance, batch.surface_metric & inputs.dynamic_rays)
     ordinal = inputs.dynamic_rays & ~batch.surface_metric
     if ordinal.sum() < 2:
         return metric

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semflow.config.schema import EncoderConfig, ModelConfig
@@ -27,6 +28,8 @@ from semflow.fields.static import StaticField
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
 from semflow.records import FieldSamples, FlowTrack
+
+SOFTPLUS_SHARPNESS = 10.0  # close to relu, but with a gradient for raw densities down to about -0.5
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class SemanticFlow(nn.Module):
     def __init__(self, model: ModelConfig, encoder: EncoderConfig, classes: int, shapes: list[SceneShape], seed: int):
         super().__init__()
         self.config, self.pca = model, encoder.pca
+        self.bf16 = False
         self.video_encoder = build_video_encoder(encoder, seed)
         self.image_encoder = build_image_encoder(encoder, seed)
         code_width = model.code_width if self.video_encoder.code_channels else 0
@@ -176,17 +180,28 @@ class SemanticFlow(nn.Module):
             uv, in_front = scene.cameras.project(scene.space.to_world(points), source)
             visible = in_front & scene.cameras.inside(uv)
             feature = read_map(maps.static[source], uv, scene.cameras.height, scene.cameras.width) * visible[:, None]
-        return self.scaled(self.static(points, view_dirs, feature, scene.index))
+        with self.autocast(points):
+            samples = self.static(points, view_dirs, feature, scene.index)
+        return self.scaled(samples)
 
     def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
         """Dynamic field at the points of a track (N = rays * S)."""
         features = self.aggregator(track, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), rays)
-        samples = self.dynamic(track.positions[0], track.frame, scene.frames, maps.code, features, scene.index)
+        with self.autocast(track.positions[0]):
+            samples = self.dynamic(track.positions[0], track.frame, scene.frames, maps.code, features, scene.index)
         return self.scaled(samples)
 
+    def autocast(self, tensor: Tensor):
+        """bf16 autocast of the fields if it is switched on; geometry and compositing always stay in float32."""
+        return torch.autocast(tensor.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
     def scaled(self, samples: FieldSamples) -> FieldSamples:
-        """Apply the density scale."""
-        return FieldSamples(samples.density * self.config.density_scale, samples.rgb, samples.logits, samples.blend)
+        """Apply the density activation and scale; back to float32. Rendering applies relu to what comes out."""
+        blend = None if samples.blend is None else samples.blend.float()
+        density = samples.density.float()
+        if self.config.density_activation == "softplus":
+            density = F.softplus(density, beta=SOFTPLUS_SHARPNESS)
+        return FieldSamples(density * self.config.density_scale, samples.rgb.float(), samples.logits.float(), blend)
 
     def track(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, frame: int, length: int | None = None) -> FlowTrack:
         """Flow track of N points (N, 3) of an integer frame."""

@@ -73,10 +73,11 @@ class ModelRenderer:
 
     Args:
         model: the networks, on the device of the scenes. scenes: name -> scene. config: sampling.
+        static_only: leave the dynamic field out, as long as it is not trained.
     """
 
-    def __init__(self, model: SemanticFlow, scenes: dict[str, SceneContext], config: RenderConfig):
-        self.model, self.scenes, self.config = model.eval(), scenes, config
+    def __init__(self, model: SemanticFlow, scenes: dict[str, SceneContext], config: RenderConfig, static_only: bool = False):
+        self.model, self.scenes, self.config, self.static_only = model.eval(), scenes, config, static_only
         self.maps: dict[str, ReadyMaps] = {}
         self.grids: dict[tuple[str, float], OccupancyGrid] = {}
         self.static_key, self.static_chunks = None, []
@@ -185,6 +186,8 @@ class ModelRenderer:
         nothing = torch.zeros_like(view.depth)
         pixels = Pixels(view.rgb, view.logits, view.depth / view.opacity.clamp(min=1e-3), nothing,
                         torch.zeros_like(chunk.rays.uv), torch.full_like(view.rgb, GREY))
+        if self.static_only:
+            return pixels
         points = chunk.rays.at(chunk.u)
         occupied = torch.ones_like(chunk.u, dtype=torch.bool)
         if self.config.occupancy:

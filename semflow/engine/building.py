@@ -1,0 +1,24 @@
+"""From a configuration and scenes to a model and the scenes as it sees them."""
+
+from __future__ import annotations
+
+import torch
+
+from semflow.config.schema import Config
+from semflow.engine.scenes import KeptScene
+from semflow.models.semantic_flow import SceneContext, SceneShape, SemanticFlow, scene_box
+
+
+def build_model(config: Config, scenes: list[KeptScene], device: torch.device) -> SemanticFlow:
+    """The model of a configuration, with weights that depend on `train.seed` alone."""
+    shapes = [SceneShape(len(scene.rgb), scene_box(scene.cameras, scene.space).cpu()) for scene in scenes]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        model = SemanticFlow(config.model, config.encoder, len(scenes[0].label_map), shapes, config.train.seed)
+    model.bf16 = config.train.bf16
+    return model.to(device)
+
+
+def encode_scenes(model: SemanticFlow, scenes: list[KeptScene]) -> list[SceneContext]:
+    """Run the frozen encoders once per scene."""
+    return [model.encode(i, s.rgb, s.cameras, s.space, s.cues) for i, s in enumerate(scenes)]

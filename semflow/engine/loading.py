@@ -1,0 +1,71 @@
+"""A trained run, ready to render: read from a checkpoint alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from semflow.config.parser import config_from_dict
+from semflow.config.schema import Config
+from semflow.engine.building import build_model, encode_scenes
+from semflow.engine.checkpoint import load_checkpoint
+from semflow.engine.run_folder import RunFolder
+from semflow.engine.scenes import KeptScene, scene_from_state
+from semflow.geometry.cameras import Cameras
+from semflow.models.semantic_flow import SemanticFlow
+from semflow.records import LabelMap
+from semflow.rendering.model_renderer import ModelRenderer
+from semflow.utils.device import resolve_device, set_up_torch
+from semflow.utils.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model with its scenes.
+
+    Attributes:
+        config: the configuration of the run. model: its networks. renderer: renders any view.
+        scenes: name -> what the checkpoint keeps of the scene. step: optimiser steps taken.
+    """
+
+    config: Config
+    model: SemanticFlow
+    renderer: ModelRenderer
+    scenes: dict[str, KeptScene]
+    step: int
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        return tuple(self.scenes)
+
+    def cameras(self, scene: str) -> Cameras:
+        """Training cameras of a scene."""
+        return self.scenes[scene].cameras
+
+    def label_map(self, scene: str) -> LabelMap:
+        """Classes of a scene."""
+        return self.scenes[scene].label_map
+
+
+def load_run(run: Path, device: str = "auto", checkpoint: Path | None = None) -> LoadedRun:
+    """Load the newest checkpoint of a run folder, or the named one.
+
+    Raises:
+        CheckpointError: there is none, it is broken, or its weights do not fit its configuration.
+        ConfigError: the device does not exist.
+    """
+    target = resolve_device(device)
+    set_up_torch()
+    path = Path(checkpoint) if checkpoint else RunFolder(run).require_checkpoint()
+    state = load_checkpoint(path, target)
+    try:
+        config = config_from_dict(state["config"])
+        scenes = [scene_from_state(item) for item in state["scenes"]]
+        model = build_model(config, scenes, target)
+        model.load_state_dict(state["model"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not a checkpoint of this version of semflow ({reason}); train again") from error
+    contexts = dict(zip((scene.name for scene in scenes), encode_scenes(model, scenes)))
+    renderer = ModelRenderer(model, contexts, config.render)
+    return LoadedRun(config, model, renderer, {scene.name: scene for scene in scenes}, state["step"])

@@ -1,0 +1,101 @@
+"""Scenes as the engine holds them, and as a checkpoint keeps them: a checkpoint alone is enough to render."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from semflow.config.schema import Config
+from semflow.data.frame_lists import parse_frames
+from semflow.data.loader import load_scene
+from semflow.data.supervision import Supervision, supervise
+from semflow.fields.aggregation import SurfaceCues
+from semflow.geometry.cameras import Cameras
+from semflow.geometry.spaces import MetricSpace, NdcSpace, Space
+from semflow.records import LabelMap, SceneData
+from semflow.utils.errors import DataError
+
+
+@dataclass(frozen=True)
+class TrainingScene:
+    """A scene with its targets."""
+
+    data: SceneData
+    supervision: Supervision
+
+
+@dataclass(frozen=True)
+class KeptScene:
+    """What rendering needs of a scene.
+
+    Attributes:
+        name: folder name. rgb: (T, H, W, 3) in [0, 1]. cameras, space: geometry. label_map: classes.
+        cues: surface cues or None.
+    """
+
+    name: str
+    rgb: Tensor
+    cameras: Cameras
+    space: Space
+    label_map: LabelMap
+    cues: SurfaceCues | None
+
+
+def load_training_scenes(config: Config, device: torch.device) -> list[TrainingScene]:
+    """Read all scenes of the configuration and compute their targets.
+
+    Raises:
+        DataError: a scene is broken, or the scenes do not share one label map.
+    """
+    scenes = []
+    for name in config.data.scenes:
+        data = load_scene(config.data, name, device)
+        colors = parse_frames(config.data.color_frames, data.frames, "data.color_frames")
+        scenes.append(TrainingScene(data, supervise(data, config.data.calibrate_depth, colors)))
+    first = scenes[0].data
+    for scene in scenes[1:]:
+        if scene.data.label_map.names != first.label_map.names:
+            raise DataError(f"{scene.data.name}: its classes differ from those of {first.name}; "
+                            "scenes of one model share one labelmap.txt")
+    return scenes
+
+
+def kept(scene: TrainingScene, with_cues: bool) -> KeptScene:
+    """What rendering needs of a training scene."""
+    data = scene.data
+    cues = SurfaceCues(scene.supervision.surface_u, data.motion.float()) if with_cues else None
+    return KeptScene(data.name, data.rgb, data.cameras, data.space, data.label_map, cues)
+
+
+def scene_to_state(scene: KeptScene) -> dict:
+    """Nested dictionary of a scene for `save_checkpoint`; colours that came from 8 bits are kept in 8 bits."""
+    bytes_ = (scene.rgb * 255).round().byte()
+    exact = bool(((bytes_.float() / 255 - scene.rgb).abs() < 1e-6).all())
+    cues = None if scene.cues is None else {"surface_u": scene.cues.surface_u, "motion": scene.cues.motion.bool()}
+    label_map = vars(scene.label_map) | {"names": list(scene.label_map.names)}
+    return {
+        "name": scene.name,
+        "rgb": bytes_ if exact else scene.rgb,
+        "cameras": dict(vars(scene.cameras)),
+        "space": {"kind": "ndc" if isinstance(scene.space, NdcSpace) else "metric", "values": dict(vars(scene.space))},
+        "label_map": label_map,
+        "cues": cues,
+    }
+
+
+def scene_from_state(state: dict) -> KeptScene:
+    """Inverse of `scene_to_state`."""
+    rgb = state["rgb"].float() / 255 if state["rgb"].dtype == torch.uint8 else state["rgb"]
+    kind = NdcSpace if state["space"]["kind"] == "ndc" else MetricSpace
+    label_map = {key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in state["label_map"].items()}
+    cues = state["cues"]
+    return KeptScene(
+        name=state["name"],
+        rgb=rgb,
+        cameras=Cameras(**state["cameras"]),
+        space=kind(**state["space"]["values"]),
+        label_map=LabelMap(**label_map),
+        cues=None if cues is None else SurfaceCues(cues["surface_u"], cues["motion"].float()),
+    )

@@ -1,0 +1,84 @@
+"""A stage of training is data: what it trains, on which rays, how long. One loop runs them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from semflow.config.schema import Config, StageConfig
+from semflow.data.sampler import RaySampler
+from semflow.encoders.positional import PlaneEncoding
+from semflow.engine.scenes import TrainingScene
+from semflow.losses import LossSet
+from semflow.models.semantic_flow import SemanticFlow
+from semflow.rendering.renderer import Renderer, Sampling
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: shown in the progress bar and in TensorBoard. config: steps, rays, learning rates, losses.
+        trains: parameter group of the model. static_rays: rays of the static region only.
+        first_step: optimiser steps taken before it.
+    """
+
+    name: str
+    config: StageConfig
+    trains: str
+    static_rays: bool
+    first_step: int
+
+    @property
+    def last_step(self) -> int:
+        """Optimiser steps taken when it ends."""
+        return self.first_step + self.config.steps
+
+
+def stages_of(config: Config) -> list[Stage]:
+    """The stages of a configuration, in order; a stage without steps is left out."""
+    static, dynamic = config.static_stage, config.dynamic_stage
+    stages = [Stage("static", static, "static", True, 0), Stage("dynamic", dynamic, "dynamic", False, static.steps)]
+    return [stage for stage in stages if stage.config.steps]
+
+
+def build_optimizer(stage: Stage, model: SemanticFlow) -> torch.optim.Adam:
+    """Adam over the stage's parameter group, the planes with their own learning rate."""
+    parameters = model.parameter_groups()[stage.trains]
+    planes = {id(p) for module in model.modules() if isinstance(module, PlaneEncoding) for p in module.parameters()}
+    groups = [
+        {"params": [p for p in parameters if id(p) not in planes], "lr": stage.config.lr, "base": stage.config.lr},
+        {"params": [p for p in parameters if id(p) in planes], "lr": stage.config.plane_lr, "base": stage.config.plane_lr},
+    ]
+    return torch.optim.Adam([group for group in groups if group["params"]], betas=(0.9, 0.999))
+
+
+def set_learning_rate(optimizer: torch.optim.Adam, stage: Stage, step: int) -> None:
+    """Linear warm-up, then exponential decay: tenfold in `decay_steps`; both counted within the stage."""
+    done = step - stage.first_step
+    factor = 0.1 ** (done / stage.config.decay_steps)
+    if done < stage.config.warmup_steps:
+        factor *= (done + 1) / stage.config.warmup_steps
+    for group in optimizer.param_groups:
+        group["lr"] = group["base"] * factor
+
+
+def build_losses(stage: Stage) -> LossSet:
+    """The stage's loss terms."""
+    return LossSet(stage.config.losses, stage.config.moving_only)
+
+
+def build_renderer(stage: Stage, losses: LossSet, model: SemanticFlow, density_prior: bool) -> Renderer:
+    """The renderer that computes what the stage's losses need."""
+    config = stage.config
+    sampling = Sampling(config.samples, config.surface_samples, config.surface_spread, config.density_noise,
+                        config.moving_only, density_prior)
+    return Renderer(model, losses.branches, sampling, static_frozen=stage.trains != "static")
+
+
+def build_samplers(stage: Stage, scenes: list[TrainingScene]) -> list[RaySampler]:
+    """A sampler per scene; the rays of a step are split over the scenes."""
+    rays = max(1, stage.config.rays // len(scenes))
+    return [RaySampler(scene.data, scene.supervision, rays, stage.static_rays) for scene in scenes]

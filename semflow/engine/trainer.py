@@ -1,0 +1,234 @@
+"""The training loop: one for all stages, tasks, baselines and ablations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from semflow.config.parser import config_to_dict
+from semflow.config.schema import Config
+from semflow.engine.building import build_model, encode_scenes
+from semflow.engine.checkpoint import checkpoint_path, load_checkpoint, prune_checkpoints, save_checkpoint
+from semflow.engine.initial_weights import start_from
+from semflow.engine.interrupt import GracefulStop
+from semflow.engine.progress import Progress
+from semflow.engine.run_folder import RunFolder
+from semflow.engine.scenes import kept, load_training_scenes, scene_to_state
+from semflow.engine.stages import (
+    Stage,
+    build_losses,
+    build_optimizer,
+    build_renderer,
+    build_samplers,
+    set_learning_rate,
+    stages_of,
+)
+from semflow.engine.tensorboard import TensorBoard
+from semflow.metrics.segmentation import confusion_matrix, mean_iou
+from semflow.records import RayBatch, RenderOutputs
+from semflow.rendering.model_renderer import ModelRenderer
+from semflow.utils.device import describe_device, resolve_device, set_up_torch
+from semflow.utils.errors import SemflowError
+from semflow.viz.panels import training_panel
+
+PANEL_QUANTITIES = frozenset({"rgb", "semantic", "depth", "flow"})
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Figures of one optimiser step: the loss, its terms, and PSNR and mIoU on the rays of the step (0-d tensors)."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    psnr: Tensor
+    miou: Tensor
+
+
+class Trainer:
+    """Trains the model of a configuration and keeps its run folder.
+
+    Args:
+        config: the run. resume: checkpoint to go on from, None for a new start.
+
+    Raises:
+        SemflowError: for wrong data, configurations and checkpoints.
+    """
+
+    def __init__(self, config: Config, resume: Path | None = None):
+        set_up_torch(config.train.threads)
+        self.config, self.device, self.folder = config, resolve_device(config.device), RunFolder(config.out)
+        self.scenes = load_training_scenes(config, self.device)
+        self.kept = [kept(scene, config.encoder.surface_cues) for scene in self.scenes]
+        self.model = build_model(config, self.kept, self.device)
+        if config.init and resume is None:
+            start_from(self.model, config.init)
+        self.generator = torch.Generator(self.device).manual_seed(config.train.seed)
+        self.step, self.optimizer_state = 0, None
+        if resume is not None:
+            self.restore(load_checkpoint(resume, self.device))
+        self.folder.create(config)
+        self.announce()
+        self.contexts = encode_scenes(self.model, self.kept)
+
+    def announce(self) -> None:
+        """Say what is trained, on what, with which weights."""
+        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        lines = [f"device: {describe_device(self.device)}", f"video encoder: {self.model.video_encoder.description()}"]
+        lines += [f"image encoder: {self.model.image_encoder.description()}", f"trainable parameters: {trainable:,}"]
+        lines += [
+            f"scene {s.data.name}: {s.data.frames} frames of {s.data.width}x{s.data.height}, {s.supervision.summary}"
+            for s in self.scenes
+        ]
+        for line in lines:
+            print(line, flush=True)
+            self.folder.log(line)
+
+    def restore(self, state: dict) -> None:
+        """Take over weights, optimiser, random state and step of a checkpoint."""
+        self.model.load_state_dict(state["model"])
+        self.generator.set_state(state["generator"].cpu())
+        self.step, self.optimizer_state = state["step"], state["optimizer"]
+
+    def save(self, optimizer: torch.optim.Adam) -> Path:
+        """Write a checkpoint of the current step and drop old ones."""
+        path = checkpoint_path(self.folder.checkpoints, self.step)
+        save_checkpoint(path, self.state(optimizer))
+        prune_checkpoints(self.folder.checkpoints, self.config.train.keep)
+        return path
+
+    def state(self, optimizer: torch.optim.Adam) -> dict:
+        """Everything that a resumed run and a renderer need."""
+        return {
+            "config": config_to_dict(self.config),
+            "scenes": [scene_to_state(scene) for scene in self.kept],
+            "model": self.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "step": self.step,
+        }
+
+    def run(self) -> bool:
+        """Run the stages that are left; False if a signal ended the run early (everything is saved)."""
+        resumed_at = self.step if self.step else None
+        total = sum(stage.config.steps for stage in stages_of(self.config))
+        with GracefulStop() as stop, TensorBoard(self.folder.tensorboard, resumed_at) as board:
+            for stage in stages_of(self.config):
+                if self.step < stage.last_step:
+                    self.run_stage(stage, stop, board)
+                if stop.requested and self.step < total:
+                    print(f"stopped by {stop.signal_name} after step {self.step}; the same command goes on from there")
+                    return False
+        self.folder.mark_finished({"steps": self.step})
+        print(f"finished: {self.folder.path}\nevaluate: semflow evaluate --run {self.folder.path}\n"
+              f"render:   semflow render --run {self.folder.path} --path novel --what rgb,semantic --side-by-side")
+        return True
+
+    def run_stage(self, stage: Stage, stop: GracefulStop, board: TensorBoard) -> None:
+        """Run one stage from the current step to its end, or until a signal asks to stop; either way it is saved."""
+        optimizer = build_optimizer(stage, self.model)
+        if self.optimizer_state is not None and self.step > stage.first_step:
+            optimizer.load_state_dict(self.optimizer_state)
+        self.optimizer_state = None
+        losses = build_losses(stage)
+        renderer = build_renderer(stage, losses, self.model, self.config.render.flow_density_prior)
+        samplers = build_samplers(stage, self.scenes)
+        self.model.train()
+        with Progress(stage.name, stage.config.steps, self.step - stage.first_step) as progress:
+            while self.step < stage.last_step and not stop.requested:
+                report = self.train_step(stage, optimizer, renderer, samplers, losses)
+                progress.update(report.loss, report.psnr, report.miou)
+                self.log(stage, report, optimizer, board, progress)
+                if self.step == stage.last_step or stop.requested or self.step % self.config.train.save_every == 0:
+                    self.save(optimizer)
+
+    def train_step(self, stage: Stage, optimizer: torch.optim.Adam, renderer, samplers, losses) -> StepReport:
+        """One optimiser step: every scene, every micro-batch, then clip and update."""
+        set_learning_rate(optimizer, stage, self.step)
+        optimizer.zero_grad(set_to_none=True)
+        share = 1.0 / (len(samplers) * self.config.train.accumulate)
+        reports = []
+        for sampler, context in zip(samplers, self.contexts):
+            for _ in range(self.config.train.accumulate):
+                before = self.generator.get_state()
+                batch = sampler.sample(self.generator)
+                outputs = renderer.render(context, batch, self.generator)
+                total, terms = losses(outputs, batch, context, self.model)
+                self.refuse_non_finite(terms, batch, before, optimizer)
+                (share * total).backward()
+                reports.append(report_of(total, terms, outputs, batch))
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, self.config.train.clip_norm)
+        optimizer.step()
+        self.step += 1
+        return mean_report(reports)
+
+    def refuse_non_finite(self, terms: dict[str, Tensor], batch: RayBatch, random_state: Tensor, optimizer) -> None:
+        """Stop before the update if a term is not finite, and keep what reproduces it."""
+        finite = torch.stack([value.detach() for value in terms.values()]).isfinite()
+        if bool(finite.all()):
+            return
+        bad = [name for name, fine in zip(terms, finite.tolist()) if not fine]
+        path = self.folder.path / f"failure_{self.step:07d}.safetensors"
+        values = {name: float(value.detach()) for name, value in terms.items()}
+        state = self.state(optimizer) | {"generator": random_state, "frame": batch.frame}
+        save_checkpoint(path, state | {"terms": {name: repr(value) for name, value in values.items()}})
+        raise SemflowError(
+            f"step {self.step}: loss {', '.join(bad)} is not finite; weights are unchanged since the last step and the state "
+            f"of this step is in {path}: lower the learning rates or the weight of that loss")
+
+    def log(self, stage: Stage, report: StepReport, optimizer, board: TensorBoard, progress: Progress) -> None:
+        """TensorBoard scalars and panels, when due."""
+        train = self.config.train
+        if self.step % train.log_every == 0:
+            rates = {f"{stage.name}/learning_rate": optimizer.param_groups[0]["lr"]}
+            figures = {"loss": report.loss, "psnr": report.psnr, "miou": report.miou}
+            named = {f"{stage.name}/{key}": value for key, value in (figures | report.terms).items()}
+            board.scalars(named | rates, self.step)
+        if train.images_every and self.step % train.images_every == 0:
+            self.panel(board, stage)
+
+    def panel(self, board: TensorBoard, stage: Stage) -> None:
+        """A training view of every scene beside its truth; the frame changes from panel to panel."""
+        contexts = {scene.name: context for scene, context in zip(self.kept, self.contexts)}
+        renderer = ModelRenderer(self.model, contexts, self.config.render, static_only=stage.static_rays)
+        for scene in self.scenes:
+            frame = (self.step // self.config.train.images_every) % scene.data.frames
+            view = renderer.render(scene.data.name, scene.data.cameras, frame, frame, PANEL_QUANTITIES)
+            picture = torch.from_numpy(training_panel(view, scene.data, frame))
+            board.image(f"{scene.data.name}/panel", picture, self.step)
+        self.model.train()
+
+
+def report_of(total: Tensor, terms: dict[str, Tensor], outputs: RenderOutputs, batch: RayBatch) -> StepReport:
+    """Figures of one micro-batch, from the blended rendering, or from the static one in a static stage."""
+    view = outputs.full or outputs.static_view or outputs.dynamic_view
+    with torch.no_grad():
+        psnr = -10.0 * torch.log10((view.rgb - batch.rgb).square().mean())
+        score = mean_iou(confusion_matrix(batch.labels, view.logits.argmax(-1), view.logits.shape[-1]))
+        miou = torch.tensor(math.nan if score is None else score)
+    return StepReport(total.detach(), {name: value.detach() for name, value in terms.items()}, psnr, miou)
+
+
+def mean_report(reports: list[StepReport]) -> StepReport:
+    """Mean of the figures of several micro-batches."""
+
+    def mean(values) -> Tensor:
+        return torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in values]).mean()
+
+    return StepReport(
+        mean(r.loss for r in reports),
+        {name: mean(r.terms[name] for r in reports) for name in reports[0].terms},
+        mean(r.psnr for r in reports),
+        mean(r.miou for r in reports),
+    )
+
+
+def train(config: Config, resume: Path | None = None) -> Path:
+    """Train a configuration; returns the run folder. A run that a signal ended is saved and can go on."""
+    trainer = Trainer(config, resume)
+    trainer.run()
+    return trainer.folder.path

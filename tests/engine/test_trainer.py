@@ -1,0 +1,247 @@
+"""The training loop on a tiny scene: stages, exact resuming, failures, several scenes, adaptation."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from semflow.config.parser import config_from_file, config_to_text
+from semflow.config.schema import Config
+from semflow.data.synthetic import make_scene
+from semflow.engine import trainer as trainer_module
+from semflow.engine.checkpoint import load_checkpoint
+from semflow.engine.loading import load_run
+from semflow.engine.run_folder import RunFolder
+from semflow.engine.trainer import Trainer, train
+from semflow.utils.errors import CheckpointError, SemflowError
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 4  # of each stage
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    for seed, name in enumerate(("one", "two")):
+        make_scene(root, name, seed=seed, frames=4 + seed, height=24, width=32)
+    return root
+
+
+@pytest.fixture
+def config(data, tmp_path) -> Config:
+    base = config_from_file(ROOT / "configs" / "debug.txt")
+    small = {"steps": STEPS, "rays": 24, "samples": 8, "surface_samples": 2, "decay_steps": 100, "warmup_steps": 0}
+    return replace(
+        base,
+        out=str(tmp_path / "run"),
+        device="cpu",
+        data=replace(base.data, dir=str(data), scenes=("one",)),
+        model=replace(base.model, plane_levels=(8, 16), plane_channels=4, static_width=16, dynamic_width=16, flow_width=16),
+        static_stage=replace(base.static_stage, **small),
+        dynamic_stage=replace(base.dynamic_stage, **small),
+        train=replace(base.train, save_every=2, images_every=0, log_every=1, threads=1),
+        render=replace(base.render, samples=8, fine_samples=4, occupancy=8),
+    )
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    return load_checkpoint(RunFolder(run).require_checkpoint())["model"]
+
+
+def assert_same(first: dict, second: dict) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def stop_after(monkeypatch, step: int) -> None:
+    """A SIGTERM arrives during this step."""
+    original = Trainer.train_step
+
+    def interrupted(self, *args):
+        report = original(self, *args)
+        if self.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return report
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+
+
+def test_both_stages_train_their_own_group(config):
+    trainer = Trainer(config)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.run()
+    after = trainer.model.state_dict()
+    changed = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
+    assert {"static", "dynamic", "flow", "aggregator"} <= changed
+    assert trainer.step == 2 * STEPS
+
+
+def test_dynamic_stage_leaves_the_static_field_alone(config):
+    trainer = Trainer(replace(config, static_stage=replace(config.static_stage, steps=0)))
+    before = {name: value.clone() for name, value in trainer.model.static.state_dict().items()}
+    trainer.run()
+    assert_same(before, trainer.model.static.state_dict())
+
+
+@pytest.mark.parametrize("step", [1, STEPS, STEPS + 1])
+def test_interrupted_and_resumed_run_has_the_same_weights(config, tmp_path, monkeypatch, capsys, step):
+    whole = train(replace(config, out=str(tmp_path / "whole")))
+    with monkeypatch.context() as patch:
+        stop_after(patch, step)
+        train(config)
+    assert f"stopped by SIGTERM after step {step}" in capsys.readouterr().out
+    assert load_checkpoint(RunFolder(config.out).require_checkpoint())["step"] == step
+    train(config, resume=RunFolder(config.out).newest_checkpoint)
+    assert_same(weights(str(whole)), weights(config.out))
+
+
+def test_same_seed_same_weights_other_seed_other_weights(config, tmp_path):
+    runs = [replace(config, out=str(tmp_path / str(i)), train=replace(config.train, seed=seed))
+            for i, seed in enumerate((0, 0, 1))]
+    first, second, third = (weights(str(train(run))) for run in runs)
+    assert_same(first, second)
+    assert any(not torch.equal(first[name], third[name]) for name in first)
+
+
+def test_checkpoint_alone_renders(config, data, tmp_path):
+    train(config)
+    checkpoint = RunFolder(config.out).require_checkpoint()
+    lonely = checkpoint.rename(tmp_path / "lonely.safetensors")
+    loaded = load_run(tmp_path / "nowhere", "cpu", lonely)
+    cameras = loaded.cameras("one").resized(18, 24)
+    view = loaded.renderer.render("one", cameras, 1, 1.5, frozenset({"rgb", "semantic", "depth", "flow", "entropy"}))
+    assert view.rgb.shape == (18, 24, 3) and bool(view.rgb.isfinite().all())
+    assert view.labels.shape == (18, 24) and view.flow.shape == (18, 24, 2)
+    assert float(view.depth.min()) > 0
+
+
+def test_loaded_run_renders_as_the_trained_model_does(config):
+    trainer = Trainer(config)
+    trainer.run()
+    loaded = load_run(Path(config.out), "cpu")
+    contexts = {"one": trainer.contexts[0]}
+    fresh = trainer_module.ModelRenderer(trainer.model, contexts, config.render)
+    cameras, what = loaded.cameras("one"), frozenset({"rgb", "semantic"})
+    ours, theirs = (r.render("one", cameras, 0, 2.0, what) for r in (loaded.renderer, fresh))
+    assert torch.equal(ours.rgb, theirs.rgb) and torch.equal(ours.logits, theirs.logits)
+
+
+def test_non_finite_loss_stops_before_the_update(config, monkeypatch):
+    trainer = Trainer(config)
+    original = trainer_module.build_losses
+
+    def poisoned(stage):
+        losses = original(stage)
+
+        def call(outputs, batch, scene, model):
+            total, terms = losses(outputs, batch, scene, model)
+            if trainer.step == 2:
+                terms = terms | {"semantic_static": terms["semantic_static"] * float("nan")}
+            return total, terms
+
+        call.branches = losses.branches
+        return call
+
+    monkeypatch.setattr(trainer_module, "build_losses", poisoned)
+    with pytest.raises(SemflowError, match=r"step 2: loss semantic_static is not finite"):
+        trainer.run()
+    saved = load_checkpoint(Path(config.out) / "failure_0000002.safetensors")
+    assert saved["step"] == 2 and saved["terms"]["semantic_static"] == "nan"
+    assert_same(saved["model"], trainer.model.state_dict())
+
+
+def test_several_scenes_train_in_one_model(config):
+    both = replace(config, data=replace(config.data, scenes=("one", "two")))
+    train(both)
+    loaded = load_run(Path(both.out), "cpu")
+    assert loaded.scene_names == ("one", "two")
+    views = [loaded.renderer.render(name, loaded.cameras(name), 0, 0.0, frozenset({"rgb"})).rgb for name in loaded.scene_names]
+    assert not torch.allclose(views[0], views[1], atol=1e-3)
+
+
+def test_accumulated_gradient_is_the_mean_over_micro_batches(config):
+    gradients = []
+    for accumulate in (1, 2):
+        trainer = Trainer(replace(config, out=config.out + str(accumulate), train=replace(config.train, accumulate=accumulate)))
+        seen = []
+        stage = trainer_module.stages_of(trainer.config)[0]
+        optimizer = trainer_module.build_optimizer(stage, trainer.model)
+        optimizer.step = lambda: seen.append([p.grad.clone() for g in optimizer.param_groups for p in g["params"]])
+        losses = trainer_module.build_losses(stage)
+        renderer = trainer_module.build_renderer(stage, losses, trainer.model, True)
+        samplers = trainer_module.build_samplers(stage, trainer.scenes)
+        for _ in range(2 // accumulate):
+            trainer.train_step(stage, optimizer, renderer, samplers, losses)
+        gradients.append(seen)
+    singles, (both,) = gradients
+    for first, second, mean in zip(*singles, both):
+        assert torch.allclose((first + second) / 2, mean, atol=1e-6)
+
+
+def test_bf16_trains_the_fields_and_keeps_renderings_in_float32(config):
+    trainer = Trainer(replace(config, train=replace(config.train, bf16=True)))
+    trainer.run()
+    assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in trainer.model.parameters())
+
+
+def test_adaptation_starts_from_shared_weights(config, tmp_path):
+    train(config)
+    start = str(RunFolder(config.out).require_checkpoint())
+    other = replace(config, out=str(tmp_path / "adapted"), init=start, data=replace(config.data, scenes=("two",)))
+    trainer = Trainer(other)
+    trained = weights(config.out)
+    own = trainer.model.state_dict()
+    assert torch.equal(own["static.color.0.weight"], trained["static.color.0.weight"])
+    assert not torch.equal(own["static.encoding.space.0"], trained["static.encoding.space.0"])
+
+
+def test_adaptation_refuses_other_sizes(config, tmp_path):
+    train(config)
+    wider = replace(config, out=str(tmp_path / "wider"), init=str(RunFolder(config.out).require_checkpoint()),
+                    model=replace(config.model, static_width=24))
+    with pytest.raises(CheckpointError, match="another shape"):
+        Trainer(wider)
+
+
+def test_learning_rate_falls_tenfold_in_decay_steps(config):
+    stage = trainer_module.stages_of(config)[1]
+    trainer = Trainer(config)
+    optimizer = trainer_module.build_optimizer(stage, trainer.model)
+    trainer_module.set_learning_rate(optimizer, stage, stage.first_step + stage.config.decay_steps)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(stage.config.lr / 10)
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(stage.config.plane_lr / 10)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed_gives_the_same_run(config, tmp_path):
+    """SIGKILL at several moments, resumed by the same command each time: weights equal to those of one whole run."""
+    longer = {"steps": 30}
+    config = replace(config, static_stage=replace(config.static_stage, **longer),
+                     dynamic_stage=replace(config.dynamic_stage, **longer))
+    whole = train(replace(config, out=str(tmp_path / "whole")))
+    file = tmp_path / "config.txt"
+    file.write_text(config_to_text(config))
+    command = [sys.executable, str(ROOT / "train.py"), "--config", str(file)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    kills = 0
+    for _ in range(12):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=10 + 0.7 * kills)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            time.sleep(0.1)
+    assert process.returncode == 0 and kills >= 1
+    assert_same(weights(str(whole)), weights(config.out))
