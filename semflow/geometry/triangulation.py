@@ -34,17 +34,27 @@ def read_image(image: Tensor, uv: Tensor) -> Tensor:
 
 
 @dataclass
-class NormalEquations:
-    """Sums of the least-squares point nearest to all rays of each pixel: A x = b, A (N, 3, 3), b (N, 3)."""
+class RayFit:
+    """Distance along each pixel's own ray at which the rays of the other views pass nearest, by least squares.
 
-    a: Tensor
-    b: Tensor
+    The pixel's ray is exact, the others carry the errors of the flow: with their offsets b and unit directions e from
+    the pixel's camera, the distance along its unit direction d is sum (d x e).(b x e) / sum |d x e|^2. One unknown
+    instead of three keeps float32 accurate at small parallax, and nothing needs to be regularised.
+    """
 
-    def add(self, center: Tensor, direction: Tensor, weight: Tensor) -> None:
-        """Add rays from `center` (3,) along unit `direction` (N, 3) with weights (N,)."""
-        off_ray = torch.eye(3, device=direction.device) - direction[:, :, None] * direction[:, None, :]
-        self.a += weight[:, None, None] * off_ray
-        self.b += weight[:, None] * (off_ray @ center)
+    direction: Tensor  # (N, 3) unit
+    above: Tensor  # (N,)
+    below: Tensor  # (N,)
+
+    def add(self, offset: Tensor, direction: Tensor, weight: Tensor) -> None:
+        """Add rays from `offset` (3,) relative to the pixel's camera along unit `direction` (N, 3), weights (N,)."""
+        across = torch.linalg.cross(self.direction, direction)
+        self.above += weight * (across * torch.linalg.cross(offset.expand_as(direction), direction)).sum(-1)
+        self.below += weight * across.square().sum(-1)
+
+    def distance(self) -> Tensor:
+        """(N,) world units; 0 where no ray with any parallax was added."""
+        return self.above / self.below.clamp(min=1e-12)
 
 
 def follow(frame: int, step: int, reach: int, cameras: Cameras, flow: Tensor, usable: Tensor):
@@ -93,12 +103,11 @@ def triangulate_frame(cameras: Cameras, frame: int, seen: list[tuple[int, Tensor
     """Depth (H, W) and validity (H, W) of one frame from the pixels where it is seen in others."""
     pixels = cameras.pixels().flatten(0, 1)
     direction = F.normalize(cameras.directions(frame, pixels), dim=-1)
-    equations = NormalEquations(torch.zeros(len(pixels), 3, 3, device=pixels.device), torch.zeros_like(direction))
-    equations.add(cameras.center(frame), direction, torch.ones(len(pixels), device=pixels.device))
+    fit = RayFit(direction, torch.zeros_like(direction[:, 0]), torch.zeros_like(direction[:, 0]))
     for other, uv, alive in seen:
-        equations.add(cameras.center(other), F.normalize(cameras.directions(other, uv), dim=-1), alive.float())
-    regular = equations.a + 1e-6 * torch.eye(3, device=pixels.device)
-    points = torch.linalg.solve(regular, equations.b)
+        offset = cameras.center(other) - cameras.center(frame)
+        fit.add(offset, F.normalize(cameras.directions(other, uv), dim=-1), alive.float())
+    points = cameras.center(frame) + fit.distance()[:, None] * direction
     error, count, parallax = (torch.zeros(len(pixels), device=pixels.device) for _ in range(3))
     for other, uv, alive in seen:
         found, in_front = cameras.project(points, other)

@@ -46,7 +46,7 @@ def blend_surface(inputs: LossInputs) -> Tensor:
     return masked_mean(error, inputs.batch.moving)
 
 
-@loss_term("blend_warped_static", neighbours=True)
+@loss_term("blend_warped_static", dynamic=True, neighbours=True)
 def blend_warped_static(inputs: LossInputs) -> Tensor:
     """Small blending on static rays after the flow, at t-1 and t+1."""
     total = inputs.batch.rgb.new_zeros(())

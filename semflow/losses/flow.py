@@ -60,7 +60,8 @@ def neighbour_offsets(inputs: LossInputs) -> list[int]:
 def flow_small(inputs: LossInputs) -> Tensor:
     """Small scene flow, L1 in field units."""
     track = inputs.outputs.track
-    return sum(track.displacement(offset).abs().mean() for offset in neighbour_offsets(inputs))
+    terms = [track.displacement(offset).abs().mean() for offset in neighbour_offsets(inputs)]
+    return sum(terms, inputs.batch.rgb.new_zeros(()))
 
 
 @loss_term("flow_smooth_time", track=True, dynamic=True)
@@ -78,7 +79,7 @@ def flow_smooth_ray(inputs: LossInputs) -> Tensor:
     """Neighbouring samples of a ray move alike, L1 in field units."""
     track = inputs.outputs.track
     flows = [per_ray(track.displacement(offset), inputs) for offset in neighbour_offsets(inputs)]
-    return sum(flow.diff(dim=1).abs().mean() for flow in flows)
+    return sum((flow.diff(dim=1).abs().mean() for flow in flows), inputs.batch.rgb.new_zeros(()))
 
 
 def second_tracks(inputs: LossInputs) -> list[tuple[Tensor, int]]:
@@ -90,7 +91,7 @@ def second_tracks(inputs: LossInputs) -> list[tuple[Tensor, int]]:
     ]
 
 
-@loss_term("flow_smooth_second", second_track=True)
+@loss_term("flow_smooth_second", dynamic=True, second_track=True)
 def flow_smooth_second(inputs: LossInputs) -> Tensor:
     """Second-order smoothness of the tracks that start at the moved points of t-1 and t+1, L1 in world units."""
     total = inputs.batch.rgb.new_zeros(())
@@ -103,7 +104,7 @@ def flow_smooth_second(inputs: LossInputs) -> Tensor:
     return total
 
 
-@loss_term("flow_cycle", second_track=True)
+@loss_term("flow_cycle", dynamic=True, second_track=True)
 def flow_cycle(inputs: LossInputs) -> Tensor:
     """There and back: the flow from t+1 back to t ends where it began, and likewise from t-1. L1 in field units."""
     total = inputs.batch.rgb.new_zeros(())
@@ -119,4 +120,5 @@ def flow_zero_static(inputs: LossInputs) -> Tensor:
     """No flow on static rays, L2 in field units."""
     track = inputs.outputs.track
     flows = [per_ray(track.displacement(offset), inputs) for offset in neighbour_offsets(inputs)]
-    return sum(masked_mean(flow.square().sum(-1), ~inputs.batch.moving) for flow in flows)
+    terms = [masked_mean(flow.square().sum(-1), ~inputs.batch.moving) for flow in flows]
+    return sum(terms, inputs.batch.rgb.new_zeros(()))

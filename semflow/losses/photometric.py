@@ -32,7 +32,7 @@ def rgb_dynamic(inputs: LossInputs) -> Tensor:
     return masked_mean(error, inputs.batch.color_valid & inputs.dynamic_rays)
 
 
-@loss_term("rgb_warped", neighbours=True)
+@loss_term("rgb_warped", dynamic=True, neighbours=True)
 def rgb_warped(inputs: LossInputs) -> Tensor:
     """Colour of the renderings warped from t-1 and t+1: the sum of those that exist."""
     total = inputs.batch.rgb.new_zeros(())

@@ -38,7 +38,7 @@ def semantic_dynamic(inputs: LossInputs) -> Tensor:
     return masked_mean(entropy, labelled(inputs) & inputs.dynamic_rays)
 
 
-@loss_term("semantic_warped", neighbours=True)
+@loss_term("semantic_warped", dynamic=True, neighbours=True)
 def semantic_warped(inputs: LossInputs) -> Tensor:
     """Consistency along the flow: the logits of t-1 and t+1, warped, explain the label of t."""
     total = inputs.batch.rgb.new_zeros(())

@@ -1,0 +1,55 @@
+"""Cross-entropies, worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from toys import boolean, make_neighbour, make_rendering, simple_case
+
+from semflow.losses.semantic import semantic_dynamic, semantic_full, semantic_static, semantic_warped
+
+LOGITS = torch.tensor([[math.log(2.0), 0.0, 0.0], [0.0, 0.0, 0.0]])  # probabilities 1/2, 1/4, 1/4 and thirds
+LABELS = torch.tensor([1, 2])
+FIRST, SECOND = math.log(4.0), math.log(3.0)
+
+
+def case(logits=LOGITS, labels=LABELS, moving_only=False, **batch):
+    view = make_rendering(torch.full((2, 3), 0.5), torch.full((2, 3), 1 / 3), logits=logits)
+    return simple_case(
+        batch={"labels": labels} | batch, moving_only=moving_only, full=view, static_view=view, dynamic_view=view)
+
+
+@pytest.mark.parametrize("term", [semantic_full, semantic_static, semantic_dynamic])
+def test_cross_entropy_is_averaged_over_labelled_rays(term):
+    assert float(term(case())) == pytest.approx((FIRST + SECOND) / 2)
+    assert float(term(case(labels=torch.tensor([-1, 2])))) == pytest.approx(SECOND)
+    assert float(term(case(labels=torch.tensor([-1, -1])))) == 0.0
+
+
+@pytest.mark.parametrize(("term", "moving", "moving_only"), [
+    (semantic_static, boolean(0, 1), False), (semantic_dynamic, boolean(1, 0), True)])
+def test_each_field_answers_for_its_rays(term, moving, moving_only):
+    assert float(term(case(moving=moving, moving_only=moving_only))) == pytest.approx(FIRST)
+
+
+def test_labels_count_where_colours_may_not_be_used():
+    assert float(semantic_full(case(color_valid=boolean(0, 0)))) == pytest.approx((FIRST + SECOND) / 2)
+
+
+@pytest.mark.parametrize("term", [semantic_full, semantic_static, semantic_dynamic])
+def test_gradients_raise_the_logit_of_the_label_and_leave_unlabelled_rays_alone(term):
+    logits = LOGITS.clone().requires_grad_()
+    term(case(logits, torch.tensor([1, -1]))).backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[0.5, -0.75, 0.25], [0.0, 0.0, 0.0]]))
+
+
+def test_warped_logits_explain_the_label_of_their_own_ray():
+    plain = case()
+    u, weights = plain.outputs.u, plain.outputs.full.weights
+    both = {o: make_neighbour(plain.batch, u, weights, o, logits=LOGITS) for o in (-1, 1)}
+    assert float(semantic_warped(simple_case(batch={"labels": LABELS}, neighbours=both))) == pytest.approx(FIRST + SECOND)
+    second = {1: make_neighbour(plain.batch, u, weights, 1, rays=boolean(0, 1), logits=LOGITS[:1])}
+    found = semantic_warped(simple_case(batch={"labels": torch.tensor([0, 1])}, neighbours=second))
+    assert float(found) == pytest.approx(FIRST)
+    unlabelled = simple_case(batch={"labels": torch.tensor([0, -1])}, neighbours=second)
+    assert float(semantic_warped(unlabelled)) == 0.0
