@@ -34,7 +34,7 @@ evaluate: train
 render: evaluate
 	@for path in novel fixed-view; do \
 	  [ $(RUN)/renders/balloon_$$path/side_by_side.mp4 -nt $(RUN)/finished.json ] || \
-	  $(BIN)/semflow render --run $(RUN) --path $$path --what $(QUANTITIES) --side-by-side || exit $$?; \
+	  $(BIN)/semflow render --run $(RUN) --path $$path --what $(QUANTITIES) --side-by-side --frames 24 || exit $$?; \
 	done
 
 report: render

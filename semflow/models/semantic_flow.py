@@ -76,7 +76,7 @@ class ReadyMaps:
     """Maps of some frames, projected with the current weights, ready to be read at points.
 
     Attributes:
-        dynamic: frame -> (P, h, w). static: frame -> (D, h, w). code: (Z,) clip code (empty without).
+        dynamic: frame -> (h, w, P). static: frame -> (h, w, D). code: (Z,) clip code (empty without).
     """
 
     dynamic: dict[int, Tensor]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semflow.config.schema import RenderConfig
@@ -145,6 +146,8 @@ class ModelRenderer:
         samples = self.static_samples(scene, maps, rays, u, source)
         if self.config.fine_samples:
             weights = composite(samples, u, sample_distances(u, rays.directions)).weights
+            # the surface may lie anywhere between the heavy sample and its neighbours (mip-NeRF, section 3)
+            weights = F.max_pool1d(weights[:, None], kernel_size=3, stride=1, padding=1)[:, 0]
             edges = (torch.arange(count + 1, device=device) / count).expand(len(rays), count + 1)
             fine = from_weights(edges, weights, self.config.fine_samples)
             u, samples = merge_samples(u, samples, fine, self.static_samples(scene, maps, rays, fine, source))
