@@ -1,14 +1,16 @@
 """Installation of semflow: plain Python, nothing is compiled."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "semflow" / "__init__.py").read_text(encoding="utf-8"))[1]
 
 setup(
     name="semflow",
-    version="0.1.0",
+    version=VERSION,
     description="Semantic fields of dynamic scenes from one moving camera's video",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -20,13 +22,19 @@ setup(
         "torchvision",
         "numpy",
         "imageio[ffmpeg]",
-        "opencv-python-headless",
+        "opencv-python-headless>=4.7",
         "configargparse",
         "tensorboard",
         "tqdm",
-        "kornia",
         "safetensors",
     ],
-    extras_require={"dev": ["pytest", "scikit-learn"], "lpips": ["lpips"]},
+    extras_require={"dev": ["pytest", "scikit-learn", "kornia"], "lpips": ["lpips"]},
     entry_points={"console_scripts": ["semflow = semflow.cli.main:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
 )

@@ -158,6 +158,12 @@ class StageConfig(Checked):
     density_noise: float = option(1.0, "standard deviation of the noise added to densities in training", low=0)
     losses: LossConfig = field(default_factory=LossConfig)
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.surface_samples > self.samples - 2:
+            raise ConfigError(f"surface_samples = {self.surface_samples}: must leave 2 of the {self.samples} samples for "
+                              "the rest of the ray")
+
 
 @dataclass(frozen=True)
 class TrainConfig(Checked):

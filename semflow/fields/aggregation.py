@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semflow.encoders.positional import FrequencyEncoding
-from semflow.encoders.sampling import read_map, read_nearest, read_rows
+from semflow.encoders.sampling import read_map, read_nearest
 from semflow.fields.attention import RayAttention, TrackAttention
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
@@ -123,7 +124,8 @@ class FlowAggregator(nn.Module):
         self.reach = reach if channels else 0
         self.use_neighbours = self.reach > 0
         self.gradient = gradient
-        self.projected = width * (2 if self.use_neighbours else 1) + token_width
+        self.parts = [width, width if self.use_neighbours else 0, token_width]  # for the current frame, its neighbours, all
+        self.projected = sum(self.parts)
         self.from_map = nn.Linear(channels, self.projected) if channels else None
         self.from_cues = nn.Linear(CUE_CHANNELS, self.projected, bias=False) if cues and channels else None
 
@@ -133,8 +135,8 @@ class FlowAggregator(nn.Module):
         return self.channels > self.projected
 
     def project_maps(self, maps: Tensor) -> Tensor:
-        """(T, h, w, C) maps -> what is read: (T, P, h, w) projected maps, or the maps as they are."""
-        return self.from_map(maps).permute(0, 3, 1, 2) if self.project_first else maps
+        """(T, h, w, C) maps -> what is read: (T, h, w, P) projected maps, or the maps as they are."""
+        return self.from_map(maps) if self.project_first else maps
 
     def forward(self, track: FlowTrack, maps: dict[int, Tensor], scene: TrackScene, rays: int) -> FlowFeatures:
         """Features of the N points of a track.
@@ -157,17 +159,23 @@ class FlowAggregator(nn.Module):
     def read(self, track: FlowTrack, maps: dict[int, Tensor], scene: TrackScene, pixels: TrackPixels, offset: int) -> TrackRead:
         """Projected features of one position of the track."""
         frame, uv, size = track.frame + offset, pixels.uv[offset], (scene.cameras.height, scene.cameras.width)
-        trunk = slice(0, self.width) if offset == 0 else slice(self.width, 2 * self.width)
-        rows = torch.cat([torch.arange(self.projected)[trunk], torch.arange(self.projected - self.token_width, self.projected)])
+        read, rows = read_map(maps[frame], uv, *size), self.rows(offset)
         if self.project_first:
-            found = read_map(maps[frame], uv, *size)[:, rows]
+            own, other, token = read.split(self.parts, dim=1)
+            trunk = own if offset == 0 else other
         else:
-            narrow = read_map(maps[frame].permute(2, 0, 1), uv, *size) if self.gradient else read_rows(maps[frame], uv, *size)
-            found = torch.nn.functional.linear(narrow, self.from_map.weight[rows], self.from_map.bias[rows])
+            found = F.linear(read, self.from_map.weight[rows], self.from_map.bias[rows])
+            trunk, token = found.split([self.width, self.token_width], dim=1)
         if self.from_cues is not None:
             cues = surface_cues(scene, track.positions[offset].detach(), uv.detach(), frame)
-            found = found + torch.nn.functional.linear(cues, self.from_cues.weight[rows])
-        return TrackRead(found[:, : self.width], found[:, self.width :])
+            shift = F.linear(cues, self.from_cues.weight[rows])
+            trunk, token = trunk + shift[:, : self.width], token + shift[:, self.width :]
+        return TrackRead(trunk, token)
+
+    def rows(self, offset: int) -> Tensor:
+        """Indices of the outputs that a position of the track uses: its half of the trunk features, and the token."""
+        own, other, token = torch.arange(self.projected).split(self.parts)
+        return torch.cat([own if offset == 0 else other, token])
 
     def trunk_features(self, reads: dict[int, TrackRead], pixels: TrackPixels) -> tuple[Tensor, Tensor | None]:
         """Current (N, D) and mean neighbour (N, D) features; invisible positions count as zero."""

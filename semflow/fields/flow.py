@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -56,8 +58,9 @@ class FlowNetwork(nn.Module):
     def advect(self, points: Tensor, time: float, offset: float, frames: int, code: Tensor, scene: int = 0) -> Tensor:
         """Where points of `time` are at `time + offset`.
 
-        Each frame step takes K Euler sub-steps x <- x + d v(x, t) / K with d = +1 or -1; a fractional rest takes
-        K shorter ones. Forward and backward are the same function with another offset and keep no state.
+        Each frame step takes K Euler sub-steps x <- x + d v(x, t) / K with d = +1 or -1; a fractional offset is divided
+        into equal steps that are no longer than those. Forward and backward are the same function with another offset
+        and keep no state.
 
         Args:
             points: (N, 3). offset: frames to move, any sign.
@@ -65,7 +68,7 @@ class FlowNetwork(nn.Module):
         Returns:
             (N, 3) field-space points at `time + offset`.
         """
-        steps = max(1, round(abs(offset) + 0.499)) * self.substeps if offset else 0
+        steps = math.ceil(abs(offset) - 1e-9) * self.substeps  # rounding errors of an offset are no further step
         for step in range(steps):
             at = time + offset * step / steps
             points = points + (offset / steps) * self.velocity(points, at, frames, code, scene)

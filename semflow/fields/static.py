@@ -37,8 +37,8 @@ class StaticField(nn.Module):
         self.semantic = semantic_head(width, (width // 2,), classes)
 
     def project_maps(self, maps: Tensor) -> Tensor:
-        """(T, h, w, C) image features -> (T, width, h, w), projected once instead of at every point."""
-        return self.to_feature(maps).permute(0, 3, 1, 2)
+        """(T, h, w, C) image features -> (T, h, w, width), projected once instead of at every point."""
+        return self.to_feature(maps)
 
     def forward(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int = 0) -> FieldSamples:
         """Samples of N points.

@@ -76,7 +76,7 @@ class ReadyMaps:
     """Maps of some frames, projected with the current weights, ready to be read at points.
 
     Attributes:
-        dynamic: frame -> (P, h, w). static: frame -> (D, h, w). code: (Z,) clip code (empty without).
+        dynamic: frame -> (h, w, P). static: frame -> (h, w, D). code: (Z,) clip code (empty without).
     """
 
     dynamic: dict[int, Tensor]
@@ -104,7 +104,10 @@ class SemanticFlow(nn.Module):
         ) if code_width else None
         self.flow = FlowNetwork(
             self.flow_encoding(shapes), model.flow_width, code_width, model.flow_substeps)
-        self.aggregator = build_aggregator(model, self.reduced(self.video_encoder.channels), encoder.surface_cues)
+        video_channels = self.video_encoder.channels
+        if not self.video_encoder.trainable:
+            video_channels = self.reduced(video_channels)
+        self.aggregator = build_aggregator(model, video_channels, encoder.surface_cues)
         self.static = StaticField(
             self.field_encoding(shapes, with_time=False), model.static_width, model.static_blocks,
             self.reduced(self.image_encoder.channels), classes, model.static_view_dependent)
@@ -114,7 +117,7 @@ class SemanticFlow(nn.Module):
 
     def reduced(self, channels: int) -> int:
         """Channels of a frozen map after the optional PCA."""
-        return min(channels, self.pca) if self.pca and not self.video_encoder.trainable else channels
+        return min(channels, self.pca) if self.pca else channels
 
     def field_encoding(self, shapes: list[SceneShape], with_time: bool) -> nn.Module:
         """Encoding of the static (x) or dynamic (x, t) field."""
@@ -211,12 +214,13 @@ class SemanticFlow(nn.Module):
 def plane_boxes(shapes: list[SceneShape], with_time: bool) -> tuple[Tensor, tuple[int, ...]]:
     """(scenes, 2, 3 or 4) boxes of the encodings' coordinates, and the frames of each scene.
 
-    The time axis runs from the first to the last frame in normalised time, so a grid row is a frame.
+    The time axis runs from the first to the last frame in normalised time, so a grid row is a frame. (That of a scene of
+    one frame has a length too: it is divided by.)
     """
     boxes = torch.stack([shape.box for shape in shapes])
     if not with_time:
         return boxes, ()
-    limits = [[-1.0, 2.0 * (shape.frames - 1) / shape.frames - 1.0] for shape in shapes]
+    limits = [[-1.0, 2.0 * max(shape.frames - 1, 1) / shape.frames - 1.0] for shape in shapes]
     return torch.cat([boxes, torch.tensor(limits)[..., None]], dim=-1), tuple(shape.frames for shape in shapes)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semflow.config.schema import RenderConfig
@@ -25,6 +27,7 @@ from semflow.rendering.occupancy import OccupancyGrid, grid_nodes, occupancy_fro
 from semflow.rendering.samples import from_weights, stratified
 
 GREY = 0.5
+KEPT_BYTES = 2 * 1024**3  # static samples of a view are kept for its other times up to this size
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,15 @@ class ModelRenderer:
         time = min(max(float(time), 0.0), context.frames - 1.0)
         maps = self.ready_maps(scene)
         source = (round(time) + context.frames // 2) % context.frames
-        chunks = self.static_part(scene, cameras, camera, source, maps)
-        parts = [self.dynamic_part(scene, maps, chunk, cameras, camera, time, "flow" in what) for chunk in chunks]
+        parts, points, static_rgb = [], [], []
+        for chunk in self.static_part(scene, cameras, camera, source, maps):
+            part = self.dynamic_part(scene, maps, chunk, cameras, camera, time, "flow" in what)
+            parts.append(part)
+            points.append(chunk.rays.at(part.u[:, None])[:, 0])
+            static_rgb.append(chunk.view.rgb)
         pixels = Pixels(**{name: torch.cat([getattr(p, name) for p in parts]) for name in vars(parts[0])})
-        return self.view(pixels, chunks, context, cameras, camera, what)
+        depth = cameras.depth(context.space.to_world(torch.cat(points)), camera)
+        return self.view(pixels, depth, torch.cat(static_rgb), (cameras.height, cameras.width), what)
 
     def ready_maps(self, scene: str) -> ReadyMaps:
         """Projected maps of all frames, kept per scene."""
@@ -111,18 +119,23 @@ class ModelRenderer:
             self.maps[scene] = self.model.ready_maps(context, frames, frames)
         return self.maps[scene]
 
-    def static_part(self, scene: str, cameras: Cameras, camera: int, source: int, maps: ReadyMaps) -> list[StaticChunk]:
-        """Static samples of all rays of a camera, in chunks; kept until another camera is asked for."""
+    def static_part(self, scene: str, cameras: Cameras, camera: int, source: int, maps: ReadyMaps) -> Iterator[StaticChunk]:
+        """Static samples of all rays of a camera, in chunks; kept until another camera is asked for, if not too large."""
         context = self.scenes[scene]
         used_source = source if context.image is not None else -1
         key = (scene, cameras.height, cameras.width, cameras.focal, used_source, *cameras.c2w[camera].flatten().tolist())
-        if key != self.static_key:
-            pixels = cameras.pixels().flatten(0, 1)
-            self.static_chunks = [
-                self.static_chunk(context, cameras, camera, uv, source, maps) for uv in pixels.split(self.config.chunk)
-            ]
-            self.static_key = key
-        return self.static_chunks
+        if key == self.static_key:
+            yield from self.static_chunks
+            return
+        self.static_key, self.static_chunks = None, []
+        made, size = [], 0
+        for uv in cameras.pixels().flatten(0, 1).split(self.config.chunk):
+            chunk = self.static_chunk(context, cameras, camera, uv, source, maps)
+            size += sum(value.nbytes for value in (chunk.samples.density, chunk.samples.rgb, chunk.samples.logits))
+            made = [*made, chunk] if size <= KEPT_BYTES else []
+            yield chunk
+        if size <= KEPT_BYTES:
+            self.static_key, self.static_chunks = key, made
 
     def static_chunk(self, scene: SceneContext, cameras: Cameras, camera: int, uv: Tensor, source: int, maps: ReadyMaps
                      ) -> StaticChunk:
@@ -133,6 +146,8 @@ class ModelRenderer:
         samples = self.static_samples(scene, maps, rays, u, source)
         if self.config.fine_samples:
             weights = composite(samples, u, sample_distances(u, rays.directions)).weights
+            # the surface may lie anywhere between the heavy sample and its neighbours (mip-NeRF, section 3)
+            weights = F.max_pool1d(weights[:, None], kernel_size=3, stride=1, padding=1)[:, 0]
             edges = (torch.arange(count + 1, device=device) / count).expand(len(rays), count + 1)
             fine = from_weights(edges, weights, self.config.fine_samples)
             u, samples = merge_samples(u, samples, fine, self.static_samples(scene, maps, rays, fine, source))
@@ -241,10 +256,8 @@ class ModelRenderer:
         moved = self.model.flow.advect(points, time, offset, scene.frames, maps.code, scene.index) - points
         return moved if forward else -moved
 
-    def view(self, pixels: Pixels, chunks: list[StaticChunk], scene: SceneContext, cameras: Cameras, camera: int,
-             what: frozenset[str]) -> View:
-        """Assemble the image quantities that were asked for."""
-        size = (cameras.height, cameras.width)
+    def view(self, pixels: Pixels, depth: Tensor, static_rgb: Tensor, size: tuple[int, int], what: frozenset[str]) -> View:
+        """Assemble the image quantities that were asked for from flat ones."""
 
         def image(values: Tensor) -> Tensor:
             return values.view(*size, *values.shape[1:])
@@ -261,11 +274,9 @@ class ModelRenderer:
         if "dynamic" in what:
             found["dynamic_rgb"] = image(pixels.dynamic_rgb.clamp(0, 1))
         if "static" in what:
-            found["static_rgb"] = image(torch.cat([chunk.view.rgb for chunk in chunks]).clamp(0, 1))
+            found["static_rgb"] = image(static_rgb.clamp(0, 1))
         if "depth" in what:
-            rays = [chunk.rays for chunk in chunks]
-            points = torch.cat([ray.origins for ray in rays]) + pixels.u[:, None] * torch.cat([ray.directions for ray in rays])
-            found["depth"] = image(cameras.depth(scene.space.to_world(points), camera))
+            found["depth"] = image(depth)
         return View(**found)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OCCUPIED = 1e-2  # visible opacity (blending times alpha) of a cell's thickness that counts
+OCCUPIED = 2e-2  # visible opacity (blending times alpha) of a cell's thickness that counts
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,11 @@ class Branches:
     neighbours: bool = False
     second_track: bool = False
 
+    @property
+    def any_dynamic(self) -> bool:
+        """The dynamic field has to be queried."""
+        return self.dynamic or self.full or self.track or self.neighbours or self.second_track
+
     def __or__(self, other: Branches) -> Branches:
         return Branches(*(a or b for a, b in zip(vars(self).values(), vars(other).values())))
 
@@ -72,7 +77,7 @@ class Renderer:
             static = self.static(scene, maps, points, rays.view_dirs, source, generator)
             parts["static"] = static
             parts["static_view"] = composite(static, u, distances, self.sampling.density_prior)
-        if branches.dynamic or branches.full:
+        if branches.any_dynamic:
             track = self.model.track(scene, maps, points.flatten(0, 1), batch.frame, self.track_length())
             dynamic = self.dynamic(scene, maps, track, len(rays), generator)
             parts |= {"track": track, "dynamic": dynamic}
@@ -94,7 +99,12 @@ class Renderer:
         return u
 
     def static_source(self, scene: SceneContext, frame: int, generator: torch.Generator) -> int:
-        """A random *other* frame for the static features, so that the current foreground cannot leak in."""
+        """A random *other* frame for the static features, so that the current foreground cannot leak in.
+
+        A scene of one frame has no other.
+        """
+        if scene.frames == 1:
+            return frame
         shift = torch.randint(1, scene.frames, (1,), generator=generator, device=generator.device)
         return int(frame + shift) % scene.frames
 
@@ -105,7 +115,7 @@ class Renderer:
 
     def maps(self, scene: SceneContext, frame: int, source: int) -> ReadyMaps:
         """Project the maps of the frames that this step reads."""
-        if not (self.branches.dynamic or self.branches.full):
+        if not self.branches.any_dynamic:
             return self.model.ready_maps(scene, [], [source])
         passes = self.branches.neighbours or self.branches.second_track
         reach = self.model.aggregator.reach + (1 if passes else 0)

@@ -1,0 +1,271 @@
+"""The model as a whole: what is trained, what leaks, several scenes, encoders that stay frozen."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from semflow.config.schema import PAPER_DYNAMIC_LOSSES, EncoderConfig
+from semflow.losses import LossSet
+from semflow.models import semantic_flow
+from semflow.models.semantic_flow import SemanticFlow, plane_boxes, scene_box
+from semflow.rendering.renderer import Renderer
+from tiny_scene import (
+    TINY_ENCODER,
+    TINY_MODEL,
+    TINY_SAMPLING,
+    TinyImageEncoder,
+    tiny_batch,
+    tiny_context,
+    tiny_frames,
+    tiny_model,
+    tiny_shape,
+)
+
+ALL_LOSSES = replace(PAPER_DYNAMIC_LOSSES, rgb_static=1.0, semantic_static=0.08)
+
+
+@pytest.fixture
+def image_features(monkeypatch):
+    """Models get the tiny image encoder in the static branch."""
+    monkeypatch.setattr(semantic_flow, "build_image_encoder", lambda config, seed: TinyImageEncoder())
+
+
+def backward(model: SemanticFlow, scene, frame: int, sampling=TINY_SAMPLING, seed: int = 0) -> torch.Tensor:
+    """Accumulate the gradients of all losses on one batch."""
+    losses = LossSet(ALL_LOSSES, moving_only=False)
+    batch = tiny_batch(scene, frame)
+    outputs = Renderer(model, losses.branches, sampling, False).render(
+        scene, batch, torch.Generator().manual_seed(seed)
+    )
+    total, _ = losses(outputs, batch, scene, model)
+    total.backward()
+    return total.detach()
+
+
+@pytest.mark.parametrize(
+    "kind, changes",
+    [
+        ("pixels", {}),
+        ("joint", {}),
+        ("none", {}),
+        ("pixels", {"encoding": "planes", "flow_encoding": "planes", "ray_attention": True, "flow_length": 5}),
+        ("joint", {"feature_gradient": False, "aggregator": "mean", "code_width": 0}),
+        ("joint", {"aggregator": "point", "encoding": "planes", "static_view_dependent": False}),
+    ],
+)
+def test_every_trainable_parameter_is_in_one_group_and_gets_gradients(image_features, kind, changes):
+    """METHOD 9.1. The second layers of residual blocks start at zero: two steps wake the first ones up.
+
+    Noise on the densities keeps the fields from being empty, as it does in training.
+    """
+    model = tiny_model(encoder=replace(TINY_ENCODER, kind=kind, surface_cues=True), **changes)
+    groups = model.parameter_groups()
+    grouped = [id(parameter) for group in groups.values() for parameter in group]
+    trainable = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert len(grouped) == len(set(grouped)) and set(grouped) == set(trainable)
+    assert {id(p) for p in groups["static"]} == {id(p) for p in model.static.parameters()}
+    optimizer = torch.optim.Adam([{"params": group} for group in groups.values()], lr=1e-2)
+    scene = tiny_context(model, cues=True)
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for frame in (1, 2, 1):
+        optimizer.zero_grad()
+        backward(model, scene, frame, replace(TINY_SAMPLING, samples=8, surface_samples=2, density_noise=3.0))
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().sum() > 0 and not torch.equal(parameter, start[name]), name
+        else:
+            assert torch.equal(parameter, start[name]), name
+
+
+def test_attention_and_joint_encoder_are_among_the_trained(image_features):
+    model = tiny_model(encoder=replace(TINY_ENCODER, kind="joint"))
+    dynamic = {id(parameter) for parameter in model.parameter_groups()["dynamic"]}
+    for part in (model.aggregator.attention, model.video_encoder, model.flow, model.code_mlp, model.dynamic):
+        assert list(part.parameters()) and all(id(parameter) in dynamic for parameter in part.parameters())
+
+
+@pytest.mark.parametrize("frame", [0, 2, 3])
+def test_static_samples_do_not_see_the_current_frame(image_features, frame):
+    model = tiny_model()
+    frames, spoilt = tiny_frames(4), tiny_frames(4)
+    spoilt[frame] = 1.0 - spoilt[frame]
+    found = []
+    for rgb in (frames, spoilt):
+        scene = tiny_context(model, rgb=rgb)
+        assert scene.image is not None
+        renderer = Renderer(model, semantic_flow_branches(), TINY_SAMPLING, False)
+        found.append(
+            [
+                renderer.render(scene, tiny_batch(scene, frame), torch.Generator().manual_seed(seed)).static
+                for seed in range(12)
+            ]
+        )
+    for clean, other in zip(*found):
+        for name in ("density", "rgb", "logits"):
+            torch.testing.assert_close(getattr(clean, name), getattr(other, name), atol=0, rtol=0)
+    assert not torch.allclose(found[0][0].logits, found[0][1].logits)  # the features do matter
+
+
+def semantic_flow_branches():
+    """Static field and what the published losses need."""
+    return LossSet(ALL_LOSSES, moving_only=False).branches
+
+
+def test_image_features_are_read_at_the_source_and_masked_outside(image_features):
+    model = tiny_model()
+    scene = tiny_context(model)
+    maps = model.ready_maps(scene, [], [2])
+    inside, outside = torch.tensor([[0.0, 0.0, 0.2]]), torch.tensor([[40.0, 0.0, 0.2]])
+    dirs = torch.tensor([[0.0, 0.0, -1.0]])
+    unread = model.static(outside, dirs, torch.zeros(1, TINY_MODEL.static_width), 0)
+    torch.testing.assert_close(model.static_samples(scene, maps, outside, dirs, 2).logits, unread.logits)
+    unread = model.static(inside, dirs, torch.zeros(1, TINY_MODEL.static_width), 0)
+    assert not torch.allclose(model.static_samples(scene, maps, inside, dirs, 2).logits, unread.logits)
+
+
+@pytest.mark.parametrize("encoding", ["frequency", "planes"])
+def test_a_batch_of_scenes_is_the_scenes_one_by_one(encoding):
+    """Frame 2 is the last of the first scene and lies within the second: METHOD 9.7."""
+    model = tiny_model(frames=(3, 5), encoding=encoding, flow_encoding=encoding)
+    scenes = [tiny_context(model, 0, 3), tiny_context(model, 1, 5)]
+    alone = []
+    for scene in scenes:
+        model.zero_grad(set_to_none=False)
+        value = backward(model, scene, 2)
+        alone.append(
+            (
+                value,
+                [parameter.grad.clone() if parameter.grad is not None else None for parameter in model.parameters()],
+            )
+        )
+    model.zero_grad(set_to_none=False)
+    together = [backward(model, scene, 2) for scene in scenes[::-1]][::-1]
+    for (value, _), again in zip(alone, together):
+        torch.testing.assert_close(value, again, atol=0, rtol=0)
+    for parameter, *parts in zip(model.parameters(), *(grads for _, grads in alone)):
+        if parameter.grad is not None:
+            torch.testing.assert_close(
+                parameter.grad, sum(part for part in parts if part is not None), atol=1e-6, rtol=1e-4
+            )
+
+
+def test_boundary_frames_are_those_of_each_scene():
+    """METHOD 9.7."""
+    model = tiny_model(frames=(3, 5))
+    points = torch.rand(4, 3) - 0.5
+    offsets = []
+    for index, frames in enumerate((3, 5)):
+        scene = tiny_context(model, index, frames)
+        offsets.append(list(model.track(scene, model.ready_maps(scene, [], []), points, 2).positions))
+    assert offsets == [[-1, 0], [-1, 0, 1]]
+
+
+def test_scenes_have_their_own_code_planes_and_time():
+    model = tiny_model(frames=(4, 4), encoding="planes")
+    first, second = (tiny_context(model, index) for index in (0, 1))
+    maps = [model.ready_maps(scene, [], []) for scene in (first, second)]
+    assert not torch.allclose(maps[0].code, maps[1].code)
+    points = torch.rand(5, 3) - 0.5
+    dirs = torch.nn.functional.normalize(points, dim=1)
+    found = [model.static_samples(scene, ready, points, dirs, 0).density for scene, ready in zip((first, second), maps)]
+    assert not torch.allclose(*found)
+
+
+def test_frozen_encoders_stay_in_eval_mode(image_features):
+    """METHOD 9.8."""
+    model = tiny_model(encoder=replace(TINY_ENCODER, kind="pixels"))
+    model.train()
+    assert model.training and not any(module.training for module in model.image_encoder.modules())
+    assert not any(module.training for module in model.video_encoder.modules())
+    model.image_encoder.norm.running_mean.fill_(0.2)
+    first, second = tiny_context(model), tiny_context(model)
+    torch.testing.assert_close(first.image.maps, second.image.maps, atol=0, rtol=0)
+    assert torch.equal(model.image_encoder.norm.running_mean, torch.full((4,), 0.2))
+    alone = model.image_encoder(tiny_frames(4)[1:2].permute(0, 3, 1, 2)).maps
+    torch.testing.assert_close(alone[0], first.image.maps[1])
+
+
+@pytest.mark.parametrize("kind", ["pixels", "joint"])
+def test_reduced_maps_fit_the_fields(image_features, kind):
+    """The optional PCA reduces frozen maps, never those of a jointly trained encoder."""
+    model = tiny_model(encoder=replace(TINY_ENCODER, kind=kind, pca=3))
+    scene = tiny_context(model)
+    assert scene.image.maps.shape[-1] == model.static.to_feature.in_features == 3
+    assert model.aggregator.channels == (3 if kind == "pixels" else model.video_encoder.channels)
+    assert torch.isfinite(backward(model, scene, 1))
+
+
+def test_the_density_scale_multiplies_both_fields():
+    plain, scaled = tiny_model(), tiny_model(density_scale=30.0)
+    found = []
+    for model in (plain, scaled):
+        scene = tiny_context(model)
+        outputs = Renderer(model, semantic_flow_branches(), TINY_SAMPLING, False).render(
+            scene, tiny_batch(scene, 1), torch.Generator().manual_seed(0)
+        )
+        found.append(outputs)
+    for name in ("static", "dynamic"):
+        torch.testing.assert_close(30 * getattr(found[0], name).density, getattr(found[1], name).density)
+
+
+def test_softplus_keeps_densities_positive_and_close_to_relu():
+    found = []
+    for activation in ("relu", "softplus"):
+        model = tiny_model(density_activation=activation, density_scale=2.0)
+        points = 2 * torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) - 1
+        scene = tiny_context(model)
+        found.append(model.static_samples(scene, model.ready_maps(scene, [], []), points, points, 0).density)
+    raw, soft = found
+    assert (raw < 0).any() and (raw > 0).any() and (soft > 0).all()
+    assert (soft - raw.relu()).max() <= 2.0 * math.log(
+        2
+    ) / 10 + 1e-6  # softplus exceeds relu most at 0: ln 2 / sharpness
+
+
+@pytest.mark.parametrize("classes", [2, 7, 150])
+def test_class_counts(classes):
+    model = SemanticFlow(TINY_MODEL, TINY_ENCODER, classes, [tiny_shape(4)], 0)
+    scene = tiny_context(model)
+    points = torch.rand(4, 3) - 0.5
+    maps = model.ready_maps(scene, [0, 1, 2], [])
+    assert model.dynamic_samples(scene, maps, model.track(scene, maps, points, 1), 2).logits.shape == (4, classes)
+    assert model.static_samples(scene, maps, points, points, 0).logits.shape == (4, classes)
+
+
+@pytest.mark.parametrize(
+    "name, kind, tokens",
+    [
+        ("attention", "pixels", True),
+        ("mean", "pixels", False),
+        ("point", "pixels", False),
+        ("none", "pixels", False),
+        ("attention", "none", False),
+    ],
+)
+def test_the_aggregator_is_the_configured_one(name, kind, tokens):
+    model = tiny_model(encoder=EncoderConfig(kind=kind, static_kind="none"), aggregator=name)
+    assert hasattr(model.aggregator, "attention") == tokens
+    assert model.aggregator.use_neighbours == (name in ("attention", "mean") and kind != "none")
+    assert (model.aggregator.channels > 0) == (name != "none" and kind != "none")
+
+
+@pytest.mark.parametrize("frames", [1, 2, 12])
+def test_plane_boxes_end_at_the_last_frame(frames):
+    boxes, steps = plane_boxes([tiny_shape(frames)], with_time=True)
+    assert steps == (frames,) and boxes.shape == (1, 2, 4)
+    assert boxes[0, 0, 3] == -1.0 and boxes[0, 1, 3] > -1.0
+    if frames > 1:
+        assert boxes[0, 1, 3].item() == pytest.approx(2 * (frames - 1) / frames - 1)
+
+
+def test_the_box_holds_every_sample_of_every_ray():
+    scene = tiny_context(tiny_model())
+    low, high = scene_box(scene.cameras, scene.space)
+    for frame in range(4):
+        points = tiny_batch(scene, frame, rays=200).rays.at(torch.linspace(0, 1, 9).expand(200, 9)).flatten(0, 1)
+        assert (points >= low - 1e-5).all() and (points <= high + 1e-5).all()
+    assert (high > low).all()

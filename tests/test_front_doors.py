@@ -1,0 +1,78 @@
+"""The documentation names files, keys and commands that exist."""
+
+import argparse
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from semflow.cli.main import command_summaries
+from semflow.config.keys import known_keys
+from semflow.config.parser import parse_arguments
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+PATHS = re.compile(r"`((?:configs|docs|scripts|semflow|tests)/[\w./-]+)`")
+GROUPS = "|".join(sorted({name.split(".")[0] for name in known_keys() if "." in name}))
+KEYS = re.compile(rf"`((?:{GROUPS})\.[a-z_.]+)(?: = [^`]+)?`")
+COMMAND = re.compile(r"^(semflow|python train\.py|python scripts/\w+\.py)(?=\s)(.*)$", re.MULTILINE)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The command lines in the fenced blocks of a page, as words, `python train.py` read as `semflow train`."""
+    blocks = "\n".join(re.findall(r"```\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)).replace("\\\n", " ")
+    found = []
+    for door, rest in COMMAND.findall(blocks):
+        words = shlex.split(rest, comments=True)
+        if door.startswith("python scripts/"):
+            continue
+        found.append(["train", *words] if door == "python train.py" else words)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_paths_exist(page):
+    text = page.read_text(encoding="utf-8")
+    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+    missing += [path for path in PATHS.findall(text) if not (ROOT / path).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_keys_exist(page):
+    named = KEYS.findall(page.read_text(encoding="utf-8"))
+    assert [key for key in named if key not in known_keys()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_are_accepted(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for words in commands(page):
+        command, *rest = words
+        if command in ("--help", "COMMAND") or "--help" in rest:
+            continue
+        assert command in command_summaries(), words
+        module = importlib.import_module(f"semflow.cli.{command.replace('-', '_')}")
+        if command == "train":
+            parse_arguments(rest, module._add_options)
+        else:
+            parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+            module.add_arguments(parser)
+            parser.parse_args(rest)
+
+
+def test_the_pages_do_show_commands():
+    assert {words[0] for page in PAGES for words in commands(page)} >= {"train", "evaluate", "render", "check"}
+
+
+def test_the_readme_shows_no_picture_that_is_missing():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)|<img[^>]*src=\"([^\"]+)\"", text)
+    assert all((ROOT / (markdown or html)).is_file() for markdown, html in pictures)
