@@ -26,9 +26,10 @@ setup(
         "configargparse",
         "tensorboard",
         "tqdm",
+        "kornia",
         "safetensors",
     ],
-    extras_require={"dev": ["pytest", "scikit-learn", "kornia"], "lpips": ["lpips"]},
+    extras_require={"dev": ["pytest", "scikit-learn"], "lpips": ["lpips"]},
     entry_points={"console_scripts": ["semflow = semflow.cli.main:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -69,7 +69,7 @@ class SceneResult:
         return {
             "labelled_frames": list(self.seen.labelled),
             "color_frames": list(self.seen.colored),
-            "foreground": [label_map.names[identity] for identity in label_map.foreground],
+            "foreground": [label_map.names[identity] for identity in label_map.listed_foreground],
             "groups": {name: None if group is None else group.to_json() for name, group in self.groups.items()},
             "images": [
                 {**vars(image), "ours": image.ours.metrics, "copying": image.copying.metrics} for image in self.images

@@ -116,7 +116,7 @@ def score_flow(view: View, truth: tuple[Tensor, Tensor] | None) -> Metrics:
 
 def score_labels(labels: Tensor, truth: Tensor, label_map: LabelMap, protocol: EvaluationProtocol) -> ImageScores:
     """Every label metric of a label map (H, W) against truth (H, W)."""
-    classes, foreground = len(label_map), label_map.foreground
+    classes, foreground = len(label_map), label_map.listed_foreground
     background = background_id(classes, foreground)
     confusion = confusion_matrix(truth, labels, classes)
     merged = confusion_matrix(*(merge_background(ids, foreground, background) for ids in (truth, labels)), classes)
@@ -166,12 +166,12 @@ def group_scores(
     confusion = sum(image.confusion for image in known)
     objects = {
         label_map.names[identity]: scores
-        for identity in label_map.foreground
+        for identity in label_map.listed_foreground
         if (scores := object_mean([image.objects[identity] for image in known if identity in image.objects]))
     }
     metrics["scene_miou"] = mean_iou(confusion)
     metrics["scene_miou_foreground"] = mean_iou(sum(image.confusion_foreground for image in known))
-    metrics["scene_miou_foreground_classes"] = mean_iou(confusion, label_map.foreground)
+    metrics["scene_miou_foreground_classes"] = mean_iou(confusion, label_map.listed_foreground)
     metrics["j"] = mean(scores["j"] for scores in objects.values())
     metrics["f"] = mean(scores["f"] for scores in objects.values())
     metrics["j_and_f"] = mean([metrics["j"], metrics["f"]])

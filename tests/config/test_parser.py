@@ -146,7 +146,7 @@ class TestHelp:
 def awkward_config() -> Config:
     config = Config(out=' a # "quoted" \\ path\nwith ünicode', init="[x", device="")
     data = replace(config.data, dir="it's, fine", scenes=("a, b", "]", "", "-x", "ü"), static_classes=())
-    stage = replace(config.dynamic_stage, lr=0.1 + 0.2, minutes=1e-300, steps=2**40)
+    stage = replace(config.dynamic_stage, lr=0.1 + 0.2, surface_spread=1e-300, steps=2**40)
     return replace(config, data=data, dynamic_stage=stage, train=replace(config.train, bf16=True, seed=-3))
 
 
