@@ -6,8 +6,8 @@ frame without moving pixels, a boundary frame without a neighbour) contributes z
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Callable
 
 import torch
 from torch import Tensor

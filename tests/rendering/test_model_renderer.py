@@ -8,8 +8,8 @@ import torch
 from toys import StandInModel, context_of, make_scene, sliding_cameras, tiny_model, turning_cameras
 
 from semflow.config.schema import RenderConfig
-from semflow.rendering.model_renderer import GREY, ModelRenderer, merge_samples
 from semflow.records import FieldSamples, View
+from semflow.rendering.model_renderer import GREY, ModelRenderer, merge_samples
 
 EVERYTHING = frozenset({"rgb", "semantic", "depth", "flow", "entropy", "dynamic", "static"})
 FIELD_OF = {"rgb": "rgb", "semantic": "logits", "depth": "depth", "flow": "flow", "entropy": "entropy",

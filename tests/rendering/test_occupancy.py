@@ -5,7 +5,7 @@ import torch
 from semflow.rendering.occupancy import OCCUPIED, grid_nodes, occupancy_from_nodes
 
 BOX = torch.tensor([[-1.0, -2.0, 0.0], [1.0, 4.0, 3.0]])  # three different extents: swapped axes would show
-CENTRE, RADIUS, RESOLUTION = torch.tensor([-0.4, 2.5, 0.9]), 0.4, 12
+CENTRE, RADIUS, RESOLUTION = torch.tensor([-0.4, 2.5, 2.1]), 0.4, 12
 
 
 def random_points(count: int = 4000) -> torch.Tensor:
