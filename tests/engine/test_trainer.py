@@ -224,7 +224,7 @@ def test_learning_rate_falls_tenfold_in_decay_steps(config):
 @pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_gives_the_same_run(config, tmp_path):
     """SIGKILL at several moments, resumed by the same command each time: weights equal to those of one whole run."""
-    longer = {"steps": 30}
+    longer = {"steps": 60}
     config = replace(config, static_stage=replace(config.static_stage, **longer),
                      dynamic_stage=replace(config.dynamic_stage, **longer))
     whole = train(replace(config, out=str(tmp_path / "whole")))
@@ -232,16 +232,13 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_run(config, tmp_path):
     file.write_text(config_to_text(config))
     command = [sys.executable, str(ROOT / "train.py"), "--config", str(file)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    kills = 0
-    for _ in range(12):
+    for kill, delay in enumerate((0.0, 0.05, 0.2, 0.5)):  # at the write of a checkpoint and at moments after it
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=10 + 0.7 * kills)
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            time.sleep(0.1)
-    assert process.returncode == 0 and kills >= 1
+        seen = RunFolder(config.out).newest_checkpoint
+        while process.poll() is None and RunFolder(config.out).newest_checkpoint == seen:
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"the run ended before kill {kill}"
+    assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode == 0
     assert_same(weights(str(whole)), weights(config.out))
