@@ -75,8 +75,8 @@ def test_the_feature_is_added_before_the_first_three_blocks(blocks):
 def test_maps_are_projected_by_the_feature_layer():
     made, maps = field(), torch.rand(2, 3, 5, 4, dtype=torch.float64)
     projected = made.project_maps(maps)
-    assert projected.shape == (2, 8, 3, 5)
-    torch.testing.assert_close(projected[1, :, 2, 4], made.to_feature(maps[1, 2, 4]))
+    assert projected.shape == (2, 3, 5, 8)
+    torch.testing.assert_close(projected[1, 2, 4], made.to_feature(maps[1, 2, 4]))
 
 
 def test_gradients_agree_with_finite_differences_and_reach_every_parameter():
@@ -89,7 +89,7 @@ def test_gradients_agree_with_finite_differences_and_reach_every_parameter():
         return found.density, found.rgb, found.logits
 
     assert torch.autograd.gradcheck(outputs, (smooth, feature.requires_grad_()), fast_mode=True)
-    feature = made.project_maps(maps)[0, :, 0].T
+    feature = made.project_maps(maps)[0, 0]
     sum(value.square().sum() for value in outputs(points, feature)).backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
