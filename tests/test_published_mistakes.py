@@ -124,11 +124,13 @@ def test_4_displacements_are_taken_in_field_space_before_projection():
 
 def test_5_no_loss_edits_its_inputs_and_depth_has_one_sign():
     names = [item.name for item in fields(LossConfig) if not item.name.startswith("plane_")]
-    inputs = simple_case(batch={"moving": boolean(0, 1), "disparity": torch.tensor([2.0, 1.0]), "labels": torch.tensor([0, 2])})
-    before = [tensor.clone() for tensor in tensors_of(inputs.outputs) + tensors_of(inputs.batch)]
+    busy = {"moving": boolean(0, 1), "disparity": torch.tensor([2.0, 1.0]), "labels": torch.tensor([0, 2])}
+    inputs = simple_case(batch=busy)
+    given = tensors_of(inputs.outputs) + tensors_of(inputs.batch)
+    before = [tensor.clone() for tensor in given]
     for name in names:
         REGISTRY[name][0](inputs)
-    assert all(torch.equal(a, b) for a, b in zip(before, tensors_of(inputs.outputs) + tensors_of(inputs.batch), strict=True))
+    assert all(torch.equal(old, new) for old, new in zip(before, given, strict=True))
 
     disparity = torch.tensor([5.0, 1.0])  # the first surface is nearer
     near_first, far_first = (
@@ -222,7 +224,8 @@ def test_10_motion_masks_and_targets_of_unlabelled_frames_never_come_from_labels
     for item in fields(targets[0]):
         one, two = (getattr(target, item.name) for target in targets)
         assert torch.equal(one, two) if torch.is_tensor(one) else one == two
-    batches = [RaySampler(s, targets[0], 12, False).sample(torch.Generator().manual_seed(3)) for s in (scene, unlabelled)]
+    samplers = [RaySampler(data, targets[0], 12, static_only=False) for data in (scene, unlabelled)]
+    batches = [sampler.sample(torch.Generator().manual_seed(3)) for sampler in samplers]
     assert torch.equal(batches[0].moving, batches[1].moving) and torch.equal(batches[0].rays.uv, batches[1].rays.uv)
     assert batches[0].moving.any() and not torch.equal(batches[0].labels, batches[1].labels)
 

@@ -25,14 +25,16 @@ from semflow.records import (
 CLASSES = 3
 
 
-def sliding_cameras(frames: int = 3, step: float = 0.1, height: int = 8, width: int = 8, focal: float = 10.0) -> Cameras:
+def sliding_cameras(frames: int = 3, step: float = 0.1, height: int = 8, width: int = 8,
+                    focal: float = 10.0) -> Cameras:
     """Cameras that look along -z and slide along +x by `step` a frame, without turning."""
     c2w = torch.eye(3, 4).repeat(frames, 1, 1)
     c2w[:, 0, 3] = step * (torch.arange(frames) - (frames - 1) / 2)
     return Cameras(c2w, focal, height, width, torch.full((frames,), 1.5), torch.full((frames,), 8.0))
 
 
-def turning_cameras(frames: int = 3, height: int = 12, width: int = 16, focal: float = 14.0, reach: float = 0.4) -> Cameras:
+def turning_cameras(frames: int = 3, height: int = 12, width: int = 16, focal: float = 14.0,
+                    reach: float = 0.4) -> Cameras:
     """Cameras on an arc of half-width `reach`, turned, rolled and moved along the axis a little too."""
     poses = []
     for place in torch.linspace(-1, 1, frames).tolist():
@@ -103,12 +105,14 @@ def make_neighbour(batch: RayBatch, u: torch.Tensor, weights: torch.Tensor, offs
     return Neighbour(rays, samples, make_rendering(u, weights[rays], rgb, logits), FlowTrack(frame, positions))
 
 
-def make_inputs(cameras: Cameras, outputs: RenderOutputs, batch: RayBatch, moving_only: bool = False, model=None) -> LossInputs:
+def make_inputs(cameras: Cameras, outputs: RenderOutputs, batch: RayBatch, moving_only: bool = False,
+                model=None) -> LossInputs:
     """What a loss term is called with."""
     return LossInputs(outputs, batch, context_of(cameras), model, moving_only)
 
 
-def simple_case(frame: int = 1, frames: int = 3, moving_only: bool = False, batch: dict | None = None, **outputs) -> LossInputs:
+def simple_case(frame: int = 1, frames: int = 3, moving_only: bool = False, batch: dict | None = None,
+                **outputs) -> LossInputs:
     """Two rays, three samples at u = 0.2, 0.5, 0.8 with weights 0.25, 0.5, 0.25; fields may be replaced."""
     cameras = sliding_cameras(frames)
     rays = make_batch(cameras, torch.tensor([[4.0, 4.0], [2.0, 5.0]]), frame, **(batch or {}))
@@ -130,7 +134,8 @@ def make_scene(cameras: Cameras, **changes) -> SceneData:
     values = {
         "rgb": torch.full((*shape, 3), 0.5), "disparity": torch.ones(shape), "motion": none,
         "flow_forward": torch.zeros(*shape, 2), "flow_forward_valid": none, "flow_backward": torch.zeros(*shape, 2),
-        "flow_backward_valid": none, "labels": torch.full(shape, -1), "label_map": LabelMap(("wall", "ball", "floor"), colors, (1,)),
+        "flow_backward_valid": none, "labels": torch.full(shape, -1),
+        "label_map": LabelMap(("wall", "ball", "floor"), colors, (1,)),
         "space": ndc_of(cameras),
     }
     return SceneData(name="toy", cameras=cameras, **(values | changes))
@@ -178,7 +183,8 @@ def room_scene(cameras: Cameras, **changes) -> tuple[SceneData, torch.Tensor]:
 TINY = {
     "octaves": 3, "code_hidden": 8, "code_width": 6, "static_width": 12, "static_blocks": 1, "dynamic_width": 12,
     "dynamic_code_blocks": 1, "dynamic_blocks": 1, "flow_width": 12, "flow_octaves": 3, "attention_width": 8,
-    "attention_heads": 2, "attention_head_width": 3, "plane_channels": 3, "plane_levels": (5,), "flow_plane_levels": (4,),
+    "attention_heads": 2, "attention_head_width": 3, "plane_channels": 3, "plane_levels": (5,),
+    "flow_plane_levels": (4,),
 }
 
 
@@ -217,13 +223,15 @@ def as_leaves(record):
 class StandInModel:
     """What a view renderer asks of a model, answered in closed form in NDC.
 
-    A wall fills everything with u >= `WALL_U`: its colour tells the place, its class is 0 to the left and 2 to the right.
+    A wall fills everything with u >= `WALL_U`: its colour tells the place, its class is 0 to the left and 2 to the
+    right.
     A dense ball of class 1 and radius `radius` is at `centre` at time 0 and moves by `velocity` a frame.
     """
 
     WALL_U = 0.7
 
-    def __init__(self, centre=(-0.1, 0.1, -0.2), radius: float = 0.3, velocity=(0.1, -0.05, 0.0), ray_attention: bool = False):
+    def __init__(self, centre=(-0.1, 0.1, -0.2), radius: float = 0.3, velocity=(0.1, -0.05, 0.0),
+                 ray_attention: bool = False):
         self.centre, self.radius, self.shift = torch.tensor(centre), radius, torch.tensor(velocity)
         self.config = SimpleNamespace(ray_attention=ray_attention)
         self.aggregator = SimpleNamespace(reach=1)
@@ -247,7 +255,8 @@ class StandInModel:
         self.static_queries += len(points)
         self.sources.append(source)
         density = 400.0 * (points[:, 2] >= 2 * self.WALL_U - 1).float()
-        rgb = torch.stack([0.5 + 0.3 * points[:, 0].clamp(-1, 1), 0.5 + 0.3 * points[:, 1].clamp(-1, 1), torch.full_like(density, 0.2)], dim=1)
+        red, green = (0.5 + 0.3 * points[:, axis].clamp(-1, 1) for axis in (0, 1))
+        rgb = torch.stack([red, green, torch.full_like(density, 0.2)], dim=1)
         return FieldSamples(density, rgb, one_hot_logits(torch.where(points[:, 0] > 0, 2, 0)))
 
     def dynamic_samples(self, scene, maps, track, rays):

@@ -23,8 +23,9 @@ def scene():
     motion[:2, 2:4, 1:5] = True
     motion[ALL_MOVING] = True
     return make_scene(
-        turning_cameras(FRAMES, HEIGHT, WIDTH), motion=motion, rgb=torch.stack([numbers(0.1), numbers(0.2), numbers(0.3)], dim=-1),
-        labels=numbers(0).long(), disparity=numbers(0.4), flow_forward=torch.stack([numbers(0.5), -numbers(0.5)], dim=-1),
+        turning_cameras(FRAMES, HEIGHT, WIDTH), motion=motion, labels=numbers(0).long(), disparity=numbers(0.4),
+        rgb=torch.stack([numbers(0.1), numbers(0.2), numbers(0.3)], dim=-1),
+        flow_forward=torch.stack([numbers(0.5), -numbers(0.5)], dim=-1),
         flow_backward=torch.stack([numbers(0.6), -numbers(0.6)], dim=-1), flow_forward_valid=numbers(0) % 2 == 0,
         flow_backward_valid=numbers(0) % 3 == 0)
 
@@ -74,7 +75,7 @@ def test_rays_project_back_to_their_pixels(scene, supervision):
 
 @pytest.mark.parametrize(("rays", "moving"), [(10, 5), (7, 3), (1, 0)])
 def test_half_of_the_rays_are_static_and_half_move(scene, supervision, rays, moving):
-    expected = {0: moving, 1: moving, ALL_STATIC: 0, ALL_MOVING: rays}  # a frame that lacks a region gives all of the other
+    expected = {0: moving, 1: moving, ALL_STATIC: 0, ALL_MOVING: rays}  # what lacks one region gives all of the other
     for batch in batches(scene, supervision, rays=rays):
         assert len(batch.rays) == rays
         assert int(batch.moving.sum()) == expected[batch.frame]

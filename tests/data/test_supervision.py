@@ -66,7 +66,7 @@ def test_ordinal_surfaces_span_each_frame_from_near_to_far():
     disparity = torch.tensor([[[10.0, 20.0], [40.0, 50.0]], [[3.0, 3.0], [3.0, 3.0]]])
     before = disparity.clone()
     found = ordinal_surface(disparity)
-    torch.testing.assert_close(found[0], torch.tensor([[1.0, 0.75], [0.25, 0.0]]))  # the largest inverse depth is nearest
+    torch.testing.assert_close(found[0], torch.tensor([[1.0, 0.75], [0.25, 0.0]]))  # largest inverse depth = nearest
     assert found[1].unique().tolist() == [1.0]
     assert torch.equal(disparity, before)
 

@@ -69,7 +69,8 @@ def test_weights_are_applied_once_and_the_terms_are_reported_without_them():
     arguments = (inputs.outputs, inputs.batch, inputs.scene, inputs.model)
     config = LossConfig(rgb_full=3.0, semantic_full=0.16, blend_static=0.5)
     total, values = LossSet(config, False)(*arguments)
-    torch.testing.assert_close(total, 3.0 * values["rgb_full"] + 0.16 * values["semantic_full"] + 0.5 * values["blend_static"])
+    expected = 3.0 * values["rgb_full"] + 0.16 * values["semantic_full"] + 0.5 * values["blend_static"]
+    torch.testing.assert_close(total, expected)
     assert float(values["rgb_full"]) == pytest.approx(0.25)
     assert float(values["blend_static"]) == pytest.approx(0.5)
     doubled, same = LossSet(replace(config, rgb_full=6.0), False)(*arguments)
@@ -106,7 +107,7 @@ def test_a_term_alone_gets_all_it_reads_and_has_finite_gradients(rendered, name)
         generator = torch.Generator().manual_seed(frame)
         batch = sampler.gather(frame, sampler.choose(frame, generator))
         outputs = Renderer(model, losses.branches, sampling, static_frozen=False).render(context, batch, generator)
-        total, values = losses(outputs, batch, context, model)
+        total, _ = losses(outputs, batch, context, model)
         assert torch.is_tensor(total) and total.dim() == 0 and total.isfinite()
         if not total.requires_grad:  # nothing to learn from here, e.g. no neighbour where nothing moves
             assert total.item() == 0.0
@@ -142,7 +143,8 @@ def test_an_empty_mask_gives_zero_and_zero_gradients(name, change):
 @pytest.mark.parametrize("name", ["rgb_dynamic", "semantic_dynamic", "flow_forward", "flow_backward", "depth_dynamic"])
 def test_moving_only_keeps_static_rays_out(name):
     """The static ray's outputs get a gradient only where terms count on all rays."""
-    change = BUSY | {"flow": {1: torch.ones(2, 2), -1: torch.ones(2, 2)}, "surface_metric": boolean(1, 1), "rgb": torch.ones(2, 3)}
+    flow = {1: torch.ones(2, 2), -1: torch.ones(2, 2)}
+    change = BUSY | {"flow": flow, "surface_metric": boolean(1, 1), "rgb": torch.ones(2, 3)}
     for moving_only in (False, True):
         inputs = simple_case(batch=change, moving_only=moving_only)
         outputs = as_leaves(inputs.outputs)

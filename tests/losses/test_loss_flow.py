@@ -99,7 +99,8 @@ def test_points_behind_the_other_camera_do_not_count():
     cameras = sliding_cameras()
     c2w = cameras.c2w.clone()
     c2w[2, 2, 3] = -3.0
-    inputs = at_depths([2.0, 5.0], replace(cameras, c2w=c2w), flow={1: torch.full((2, 2), 100.0), -1: torch.zeros(2, 2)})
+    target = {1: torch.full((2, 2), 100.0), -1: torch.zeros(2, 2)}
+    inputs = at_depths([2.0, 5.0], replace(cameras, c2w=c2w), flow=target)
     flow, in_front = induced_flow(inputs, 1)
     assert in_front.tolist() == [False, True] and flow.isfinite().all()
     assert float(flow_forward(inputs)) == pytest.approx(float((flow[1] - 100.0).abs().mean()))
@@ -142,7 +143,8 @@ def test_smoothness_along_the_ray_is_the_mean_difference_of_neighbouring_samples
     shift[:, 1:, 0] = 0.6  # the second and third sample move, the first does not
     inputs = moved(simple_case(), {1: shift.view(-1, 3)})
     assert float(flow_smooth_ray(inputs)) == pytest.approx(0.6 / 2 / 3)
-    assert float(flow_smooth_ray(moved(simple_case(), {1: [0.3, 0.2, 0.1], -1: [0.5, 0.0, 0.0]}))) == pytest.approx(0.0, abs=1e-6)
+    alike = moved(simple_case(), {1: [0.3, 0.2, 0.1], -1: [0.5, 0.0, 0.0]})
+    assert float(flow_smooth_ray(alike)) == pytest.approx(0.0, abs=1e-6)
 
 
 def neighbours_of(inputs, frames, **options):

@@ -13,7 +13,8 @@ FIRST, SECOND = 0.25 / 3, 0.18 / 3  # squared errors of the two rays, mean over 
 
 def case(rgb=RENDERED, moving_only=False, **batch):
     view = make_rendering(torch.full((2, 3), 0.5), torch.full((2, 3), 1 / 3), rgb=rgb)
-    return simple_case(batch={"rgb": TARGET} | batch, moving_only=moving_only, full=view, static_view=view, dynamic_view=view)
+    views = {"full": view, "static_view": view, "dynamic_view": view}
+    return simple_case(batch={"rgb": TARGET} | batch, moving_only=moving_only, **views)
 
 
 @pytest.mark.parametrize("term", [rgb_full, rgb_static, rgb_dynamic])
@@ -33,7 +34,8 @@ def test_rays_outside_the_mask_do_not_count(term, first_counts, moving_only):
 
 def test_full_colour_counts_on_static_and_moving_rays_alike():
     for moving_only in (False, True):
-        assert float(rgb_full(case(moving=boolean(0, 1), moving_only=moving_only))) == pytest.approx((FIRST + SECOND) / 2)
+        value = rgb_full(case(moving=boolean(0, 1), moving_only=moving_only))
+        assert float(value) == pytest.approx((FIRST + SECOND) / 2)
 
 
 @pytest.mark.parametrize("term", [rgb_full, rgb_static, rgb_dynamic])

@@ -47,7 +47,8 @@ def test_warped_logits_explain_the_label_of_their_own_ray():
     plain = case()
     u, weights = plain.outputs.u, plain.outputs.full.weights
     both = {o: make_neighbour(plain.batch, u, weights, o, logits=LOGITS) for o in (-1, 1)}
-    assert float(semantic_warped(simple_case(batch={"labels": LABELS}, neighbours=both))) == pytest.approx(FIRST + SECOND)
+    value = semantic_warped(simple_case(batch={"labels": LABELS}, neighbours=both))
+    assert float(value) == pytest.approx(FIRST + SECOND)
     second = {1: make_neighbour(plain.batch, u, weights, 1, rays=boolean(0, 1), logits=LOGITS[:1])}
     found = semantic_warped(simple_case(batch={"labels": torch.tensor([0, 1])}, neighbours=second))
     assert float(found) == pytest.approx(FIRST)

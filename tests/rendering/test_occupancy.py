@@ -37,8 +37,8 @@ def test_a_blob_is_covered_and_empty_space_is_not():
 
 
 def test_points_outside_the_box_count_as_occupied():
-    beyond = torch.tensor([[-1.01, 0.0, 1.0], [1.01, 0.0, 1.0], [0.0, -2.1, 1.0], [0.0, 4.1, 1.0], [0.0, 0.0, -0.1], [0.0, 0.0, 3.1]])
-    assert blob_grid().occupied(beyond).all()
+    below, above = BOX[0] - 0.01 * torch.eye(3), BOX[1] + 0.01 * torch.eye(3)  # out along one axis at a time
+    assert blob_grid().occupied(torch.cat([below, above])).all()
 
 
 def test_the_corners_of_the_box_are_inside():
