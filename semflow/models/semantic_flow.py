@@ -167,13 +167,13 @@ class SemanticFlow(nn.Module):
         if self.aggregator.channels and dynamic_frames:
             dynamic = dict(zip(dynamic_frames, self.aggregator.project_maps(self.video_maps(scene, dynamic_frames))))
         if scene.image is not None and static_frames:
-            static = dict(zip(static_frames, self.static.project_maps(scene.image.maps[static_frames])))
+            static = dict(zip(static_frames, self.static.project_maps(of_frames(scene.image.maps, static_frames))))
         return ReadyMaps(dynamic, static, code)
 
     def video_maps(self, scene: SceneContext, frames: list[int]) -> Tensor:
         """(F, h, w, C) maps of some frames: kept ones, or those of the jointly trained encoder as it is now."""
         if scene.video is not None:
-            return scene.video.maps[frames]
+            return of_frames(scene.video.maps, frames)
         return self.video_encoder(scene.rgb[frames].permute(0, 3, 1, 2)).maps
 
     def static_samples(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int) -> FieldSamples:
@@ -209,6 +209,15 @@ class SemanticFlow(nn.Module):
     def track(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, frame: int, length: int | None = None) -> FlowTrack:
         """Flow track of N points (N, 3) of an integer frame."""
         return self.flow.track(points, frame, length or self.config.flow_length, scene.frames, maps.code, scene.index)
+
+
+def of_frames(maps: Tensor, frames: list[int]) -> Tensor:
+    """(F, h, w, C) maps of some frames of (T, h, w, C): a view where the frames follow each other, else a copy.
+
+    Wide maps of the frames around one are half a gigabyte at 480x270.
+    """
+    first, last = frames[0], frames[-1]
+    return maps[first : last + 1] if frames == list(range(first, last + 1)) else maps[frames]
 
 
 def plane_boxes(shapes: list[SceneShape], with_time: bool) -> tuple[Tensor, tuple[int, ...]]:
