@@ -162,7 +162,8 @@ def calibrate(disparity: Tensor, triangulation: Triangulation, near: float, far:
 
 def fit_affine(x: Tensor, y: Tensor, rounds: int = 20) -> Tensor:
     """(2,) scale and shift of the L1 fit y = scale * x + shift for x, y (N,)."""
-    x, y = x.double(), y.double()
+    device = x.device
+    x, y = x.cpu().double(), y.cpu().double()  # not every device computes in double precision
     centre, spread = x.mean(), x.std().clamp(min=1e-12)
     x = (x - centre) / spread
     weight = torch.ones_like(x)
@@ -173,4 +174,4 @@ def fit_affine(x: Tensor, y: Tensor, rounds: int = 20) -> Tensor:
         residual = (slope * (x - mean_x) + mean_y - y).abs()
         weight = 1.0 / residual.clamp(min=1e-6 * float(y.abs().median()) + 1e-12)
     scale = slope / spread
-    return torch.stack([scale, mean_y - slope * mean_x - scale * centre]).float()
+    return torch.stack([scale, mean_y - slope * mean_x - scale * centre]).float().to(device)

@@ -16,6 +16,7 @@ from semflow.config.schema import LossConfig
 from semflow.models.semantic_flow import SceneContext, SemanticFlow
 from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.renderer import Branches
+from semflow.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class LossSet:
         self.moving_only = moving_only
         weights = {item.name: getattr(config, item.name) for item in fields(config)}
         self.terms = [LossTerm(name, weight, *REGISTRY[name]) for name, weight in weights.items() if weight]
+        if not self.terms:
+            raise ConfigError("losses: every weight of a stage with steps is 0; give one a weight, or the stage 0 steps")
         self.branches = Branches()
         for term in self.terms:
             self.branches = self.branches | term.needs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -174,7 +174,8 @@ class ModelRenderer:
             length = 2 * self.model.aggregator.reach + 1
             track = self.model.track(scene, maps, moved, frame, length)
             samples = self.model.dynamic_samples(scene, maps, track, rays)
-            weighted = FieldSamples(*(part * value for value in vars(samples).values()))
+            opaque = replace(samples, density=torch.relu(samples.density))  # emptiness of one frame hides no other
+            weighted = FieldSamples(*(part * value for value in vars(opaque).values()))
             found = weighted if found is None else FieldSamples(
                 *(a + b for a, b in zip(vars(found).values(), vars(weighted).values())))
         return found
