@@ -24,7 +24,6 @@ VARIANTS = {
     "joint": {"kind": "joint", "surface_cues": False},
     "slowonly, random": {"kind": "slowonly", "surface_cues": False},
     "pixels + surface cues": {"kind": "pixels", "surface_cues": True},
-    "joint + surface cues": {"kind": "joint", "surface_cues": True},
     "slowonly, random + surface cues": {"kind": "slowonly", "surface_cues": True},
 }
 

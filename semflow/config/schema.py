@@ -173,6 +173,8 @@ class TrainConfig(Checked):
     clip_norm: float = option(10.0, "gradient norm clip", low=0)
     accumulate: int = option(1, "micro-batches per optimiser step (gradient accumulation)", low=1)
     bf16: bool = option(False, "bf16 autocast of the networks")
+    recompute: bool = option(
+        False, "keep no activations of the dynamic branch, compute them again backward: far less memory, more time")
     save_every: int = option(500, "steps between checkpoints", low=1)
     log_every: int = option(20, "steps between TensorBoard scalars", low=1)
     images_every: int = option(500, "steps between TensorBoard image panels of a training view (0 = never)", low=0)

@@ -122,6 +122,7 @@ def build_bench(settings: BenchmarkSettings, device: torch.device) -> Bench:
     targets = supervise(scene, False, tuple(range(scene.frames)))
     shapes = [SceneShape(scene.frames, scene_box(scene.cameras, scene.space).cpu())]
     model = SemanticFlow(config.model, config.encoder, settings.classes, shapes, config.train.seed).to(device)
+    model.set_up(config.train.bf16, config.train.recompute)
     with_cues = config.encoder.surface_cues
     if settings.skip_encoding:
         context = random_context(model, scene, targets, with_cues)
@@ -157,8 +158,7 @@ def training_step(bench: Bench, stage: StageConfig, dynamic: bool) -> Callable[[
 
     def step() -> None:
         batch = sampler.gather(frame, sampler.choose(frame, generator))
-        with torch.autocast(bench.device.type, torch.bfloat16, enabled=config.train.bf16):
-            total = loss_of(renderer, losses, bench, batch, generator)
+        total = loss_of(renderer, losses, bench, batch, generator)
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)

@@ -15,8 +15,7 @@ def build_model(config: Config, scenes: list[KeptScene], device: torch.device) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         model = SemanticFlow(config.model, config.encoder, len(scenes[0].label_map), shapes, config.train.seed)
-    model.bf16 = config.train.bf16
-    return model.to(device)
+    return model.set_up(config.train.bf16, config.train.recompute).to(device)
 
 
 def encode_scenes(model: SemanticFlow, scenes: list[KeptScene]) -> list[SceneContext]:

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from semflow.fields.mlp import CodeBlock
 from semflow.records import FlowTrack
@@ -30,6 +31,7 @@ class FlowNetwork(nn.Module):
         super().__init__()
         self.encoding = encoding
         self.substeps = substeps
+        self.recompute = False  # keep no activations of velocities, compute them again in the backward pass
         self.first = nn.Linear(encoding.out_channels, width)
         self.blocks = nn.ModuleList(CodeBlock(width, code_channels) for _ in range(2))
         self.last = nn.Linear(width, 3)
@@ -71,7 +73,11 @@ class FlowNetwork(nn.Module):
         steps = math.ceil(abs(offset) - 1e-9) * self.substeps  # rounding errors of an offset are no further step
         for step in range(steps):
             at = time + offset * step / steps
-            points = points + (offset / steps) * self.velocity(points, at, frames, code, scene)
+            if self.recompute and torch.is_grad_enabled():
+                velocity = checkpoint(self.velocity, points, at, frames, code, scene, use_reentrant=False)
+            else:
+                velocity = self.velocity(points, at, frames, code, scene)
+            points = points + (offset / steps) * velocity
         return points
 
     def track(self, points: Tensor, frame: int, length: int, frames: int, code: Tensor, scene: int = 0) -> FlowTrack:

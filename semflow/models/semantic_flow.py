@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from semflow.config.schema import EncoderConfig, ModelConfig
 from semflow.encoders.factory import build_image_encoder, build_video_encoder
@@ -95,7 +96,7 @@ class SemanticFlow(nn.Module):
     def __init__(self, model: ModelConfig, encoder: EncoderConfig, classes: int, shapes: list[SceneShape], seed: int):
         super().__init__()
         self.config, self.pca = model, encoder.pca
-        self.bf16 = False
+        self.bf16, self.recompute = False, False
         self.video_encoder = build_video_encoder(encoder, seed)
         self.image_encoder = build_image_encoder(encoder, seed)
         code_width = model.code_width if self.video_encoder.code_channels else 0
@@ -189,10 +190,21 @@ class SemanticFlow(nn.Module):
 
     def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
         """Dynamic field at the points of a track (N = rays * S)."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.query_dynamic, scene, maps, track, rays, use_reentrant=False)
+        return self.query_dynamic(scene, maps, track, rays)
+
+    def query_dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
+        """Aggregate the features of a track and query the dynamic field."""
         features = self.aggregator(track, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), rays)
         with self.autocast(track.positions[0]):
             samples = self.dynamic(track.positions[0], track.frame, scene.frames, maps.code, features, scene.index)
         return self.scaled(samples)
+
+    def set_up(self, bf16: bool, recompute: bool) -> SemanticFlow:
+        """How the networks are computed: bf16 autocast, and activations computed again instead of kept."""
+        self.bf16, self.recompute, self.flow.recompute = bf16, recompute, recompute
+        return self
 
     def autocast(self, tensor: Tensor):
         """bf16 autocast of the fields if it is switched on; geometry and compositing always stay in float32."""
