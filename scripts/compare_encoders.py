@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="steps of each dynamic stage")
     parser.add_argument("--static_steps", type=int, default=500)
     parser.add_argument("--every", type=int, default=6, help="score one in N views")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME",
+                        help=f"of: {'; '.join(VARIANTS)}")
     parser.add_argument("--out", type=Path, default=Path("runs/encoders"))
     options = parser.parse_args()
     base = config_from_file(options.config)
@@ -64,7 +66,7 @@ def main() -> None:
         static_stage=replace(base.static_stage, steps=options.static_steps, decay_steps=options.static_steps)))
     static.run()
     found = {}
-    for name in VARIANTS:
+    for name in options.variants:
         trainer = Trainer(variant_config(base, name, options.steps, options.out))
         trainer.model.static.load_state_dict(static.model.static.state_dict())
         began = time.monotonic()

@@ -34,7 +34,7 @@ class Preset:
 PRESETS = {
     "published": Preset(270, 480, 1024, 64, recompute=True),
     "small": Preset(135, 240, 128, 32),
-    "fast": Preset(108, 192),
+    "fast": Preset(135, 240),
 }
 
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `semflow benchmark`."""
     parser.add_argument("--preset", choices=PRESETS, default="published",
                         help="sizes: published (1024 x 64 at 480x270), small (128 x 32 at 240x135), fast (the demo's "
-                             "configuration and size); default: %(default)s. The options below go before it")
+                             "configuration at 240x135); default: %(default)s. The options below go before it")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (default: the published model; "
                         "for --preset fast configs/balloon.txt); its rays and samples count unless they are given here")
     for name, meaning in (("rays", "per step"), ("samples", "per ray, in training"), ("height", "of the frames"),
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--recompute", action=argparse.BooleanOptionalAction, help="as train.recompute; published: on")
     parser.add_argument("--skip-encoding", action=argparse.BooleanOptionalAction,
-                        help="random maps instead of the encoders' (default: on for the published preset on a CPU)")
+                        help="leave out the case encode (default: for the published preset on a CPU)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to FILE")
 
 
@@ -76,13 +76,13 @@ def run(args: argparse.Namespace) -> int:
     from semflow.utils.device import resolve_device
     from semflow.utils.files import write_json
 
-    on_cpu = resolve_device(args.device).type == "cpu"
-    skip = args.skip_encoding if args.skip_encoding is not None else on_cpu and args.preset == "published"
     preset = PRESETS[args.preset]
     settings = BenchmarkSettings(
         config=sized_config(args, preset), height=args.height or preset.height, width=args.width or preset.width,
-        frames=args.frames, classes=args.classes, repeats=args.repeats, threads=args.threads, device=args.device,
-        skip_encoding=skip)
+        frames=args.frames, classes=args.classes, repeats=args.repeats, threads=args.threads, device=args.device)
+    skip = args.skip_encoding
+    if skip is None:
+        skip = resolve_device(args.device).type == "cpu" and args.preset == "published"
     measured = {}
     for case in cases:
         if not (case == "encode" and skip):

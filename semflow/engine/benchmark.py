@@ -43,7 +43,6 @@ class BenchmarkSettings:
         height, width, frames, classes: of the random scene.
         repeats: timed steps per case, after one that is not timed (frames and encodings: one in ten, at least one).
         threads: CPU threads (0 = torch's choice). device: where the networks run.
-        skip_encoding: random maps take the place of the deep encoders' in the other cases.
     """
 
     config: Config
@@ -54,7 +53,6 @@ class BenchmarkSettings:
     repeats: int = 5
     threads: int = 0
     device: str = "auto"
-    skip_encoding: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,14 +112,13 @@ def measure_here(settings: BenchmarkSettings, case: str) -> Measurement:
 
 
 def build_bench(settings: BenchmarkSettings, device: torch.device) -> Bench:
-    """Random scene and fresh networks; the deep encoders only run where they are not skipped."""
+    """Random scene and fresh networks; random maps take the place of the deep encoders'."""
     config = settings.config
     data = random_scene(config.data, settings.frames, settings.height, settings.width, settings.classes, 0).to(device)
     scene = TrainingScene(data, supervise(data, False, tuple(range(data.frames))))
     shown = kept(scene, config.encoder.surface_cues)
     model = build_model(config, [shown], device)
-    context = random_context(model, shown) if settings.skip_encoding else encode_scenes(model, [shown])[0]
-    return Bench(settings, device, scene, shown, model, context)
+    return Bench(settings, device, scene, shown, model, random_context(model, shown))
 
 
 def static_step(bench: Bench) -> Callable[[], None]:

@@ -57,19 +57,19 @@ def record(settings: BenchmarkSettings, measured: Mapping[str, Measurement]) -> 
         "conditions": conditions(settings),
         "settings": described | {"config": config_to_dict(settings.config)},
         "cases": {case: asdict(measurement) for case, measurement in measured.items()},
-        "notes": notes(settings),
+        "notes": notes(settings, measured),
     }
 
 
-def notes(settings: BenchmarkSettings) -> list[str]:
+def notes(settings: BenchmarkSettings, measured: Mapping[str, Measurement]) -> list[str]:
     """What the figures are of."""
     size = "x".join([str(PRODUCT_SIZE)] * 3)
     lines = [f"products: time divided by that of a {size} float32 matrix product beside it",
              "steps: all losses of the configuration, forward, backward, clip and Adam, on a frame with both neighbours",
              "peak: of the process of the case on a CPU, of torch's allocations on CUDA; data and features included",
-             "networks and data are random: with an occupancy grid a trained model renders in another time"]
-    if settings.skip_encoding:
-        lines.append("encoding was skipped: random maps of the encoders' sizes take its place")
+             "networks, data and deep features are random: with an occupancy grid a trained model renders in another time"]
+    if "encode" not in measured:
+        lines.append("encoding was skipped")
     if settings.config.train.recompute:
         lines.append("train.recompute is on: activations of the dynamic branch are computed twice")
     return lines
@@ -90,7 +90,7 @@ def format_table(settings: BenchmarkSettings, measured: Mapping[str, Measurement
               f"{m.peak_bytes / 1e9:.2f} GB", str(m.runs)) for case, m in measured.items()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([*head, "", lines[0], "-" * max(map(len, lines)), *lines[1:], "", *notes(settings)])
+    return "\n".join([*head, "", lines[0], "-" * max(map(len, lines)), *lines[1:], "", *notes(settings, measured)])
 
 
 def seconds(value: float) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from semflow.engine import benchmark
 from semflow.cli.main import main
-from semflow.config.schema import Config, DataConfig, EncoderConfig, ModelConfig
+from semflow.config.schema import PAPER_DYNAMIC_LOSSES, Config, DataConfig, EncoderConfig, ModelConfig
 from semflow.engine.benchmark import (
     BenchmarkSettings,
     build_bench,
@@ -22,21 +22,21 @@ from semflow.engine.benchmark import (
     time_work,
 )
 from semflow.engine.benchmark_report import format_table, record
-from semflow.engine.benchmark_scene import arc_cameras, random_context, random_scene
+from semflow.engine.benchmark_scene import arc_cameras, random_scene
 from semflow.engine.building import encode_scenes
 from semflow.utils.errors import SemflowError
 
 CPU = torch.device("cpu")
 
 
-def tiny(kind: str = "pixels", static_kind: str = "none", skip_encoding: bool = False, width: int = 24) -> BenchmarkSettings:
+def tiny(kind: str = "pixels", static_kind: str = "none", width: int = 24) -> BenchmarkSettings:
     """A published model in miniature: all losses of both stages on 8 rays of 4 samples."""
     config = Config(
         encoder=EncoderConfig(kind=kind, static_kind=static_kind),
         model=ModelConfig(code_hidden=8, code_width=4, static_width=8, dynamic_width=8, flow_width=8, attention_width=8))
     stages = {name: replace(getattr(config, name), rays=8, samples=4) for name in ("static_stage", "dynamic_stage")}
     config = replace(config, **stages, render=replace(config.render, samples=4))
-    return BenchmarkSettings(config, 16, width, 3, 4, repeats=1, device="cpu", skip_encoding=skip_encoding)
+    return BenchmarkSettings(config, 16, width, 3, 4, repeats=1, device="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_the_random_scene_is_plausible_and_repeatable():
 
 
 def test_random_features_have_the_sizes_of_the_encoders():
-    bench = build_bench(tiny("slowonly", "resnet18", skip_encoding=True, width=27), CPU)
+    bench = build_bench(tiny("slowonly", "resnet18", width=27), CPU)
     true, random = encode_scenes(bench.model, [bench.kept])[0], bench.context
     for name in ("video", "image"):
         for part in ("maps", "code"):
@@ -90,9 +90,9 @@ def test_random_features_have_the_sizes_of_the_encoders():
     assert random.code.shape == true.code.shape and random.frames == true.frames
 
 
-def test_cheap_encoders_are_run_even_where_encoding_is_skipped():
+def test_features_that_cost_little_are_the_true_ones():
     bench = build_bench(tiny(), CPU)
-    torch.testing.assert_close(random_context(bench.model, bench.kept).video.maps, bench.context.video.maps)
+    torch.testing.assert_close(bench.context.video.maps, encode_scenes(bench.model, [bench.kept])[0].video.maps)
 
 
 @pytest.mark.parametrize("build, trained", [(static_step, "static"), (dynamic_step, "dynamic")])
@@ -126,7 +126,7 @@ def test_all_cases_make_a_record_and_a_table():
     assert "3 frames of 24x16, 4 classes" in table and "8 rays x 4 samples" in table
     for title in ("static step", "dynamic step", "rendering of a frame", "encoding of the clip"):
         assert title in table
-    assert "skipped" not in table and "skipped" in format_table(replace(settings, skip_encoding=True), measured)
+    assert "skipped" not in table and "skipped" in format_table(settings, {"static": measured["static"]})
 
 
 def test_a_case_runs_in_a_process_of_its_own():
@@ -171,7 +171,8 @@ def test_the_published_preset_is_the_default_and_skips_the_encoding(asked, tmp_p
     settings = asked[0][1]
     dynamic = settings.config.dynamic_stage
     assert (dynamic.rays, dynamic.samples, settings.height, settings.width, settings.frames) == (1024, 64, 270, 480, 12)
-    assert settings.skip_encoding and settings.config.train.recompute
+    assert settings.config.train.recompute and settings.config.model == ModelConfig()
+    assert dynamic.losses == PAPER_DYNAMIC_LOSSES
     assert "encoding was skipped" in capsys.readouterr().out
     assert json.loads((tmp_path / "out.json").read_text())["cases"]["dynamic"]["products"] == 4.0
 
@@ -182,7 +183,20 @@ def test_given_sizes_go_before_the_preset(asked):
     assert [case for case, _ in asked] == ["dynamic", "encode"]
     settings = asked[0][1]
     assert (settings.config.static_stage.rays, settings.config.dynamic_stage.samples) == (64, 32)
-    assert (settings.height, settings.width, settings.skip_encoding) == (135, 100, False)
+    assert (settings.height, settings.width) == (135, 100) and not settings.config.train.recompute
+
+
+def test_the_fast_form_is_measured_and_written(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark, "measure", measure_here)
+    sizes = ["--height", "16", "--width", "24", "--rays", "8", "--samples", "20", "--frames", "3", "--repeats", "1"]
+    file = tmp_path / "figures.json"
+    options = ["--threads", "1", "--device", "cpu", "--skip-encoding", "--json", str(file)]
+    assert main(["benchmark", "--preset", "fast", *sizes, *options]) == 0
+    found = json.loads(file.read_text())
+    assert set(found["cases"]) == {"static", "dynamic", "render"}
+    for case in found["cases"].values():
+        check(case)
+    assert found["settings"]["config"]["model"]["encoding"] == "planes" and "static step" in capsys.readouterr().out
 
 
 def test_a_configuration_file_speaks_for_itself(asked, tmp_path):

@@ -1,0 +1,36 @@
+"""Recomputing activations changes memory and time, not results."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from semflow.config.parser import config_from_file
+from semflow.engine import benchmark
+from semflow.engine.benchmark import BenchmarkSettings, build_bench, loss_of
+from semflow.losses import LossSet
+from semflow.rendering.renderer import Renderer, Sampling
+
+
+@pytest.mark.parametrize("form", ["published", "fast"])
+def test_gradients_are_the_same(form):
+    config = config_from_file("configs/balloon.txt")
+    if form == "published":
+        config = replace(config_from_file("configs/paper/full.txt"), encoder=config.encoder)
+    config = replace(config, dynamic_stage=replace(config.dynamic_stage, rays=8, samples=6, surface_samples=0, density_noise=0.0))
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        settings = BenchmarkSettings(replace(config, train=replace(config.train, recompute=recompute)), 16, 24, 5, 4, device="cpu")
+        bench = build_bench(settings, torch.device("cpu"))
+        stage = config.dynamic_stage
+        losses = LossSet(stage.losses, stage.moving_only)
+        renderer = Renderer(bench.model, losses.branches, Sampling(6, 0, 0.03, 0.0, stage.moving_only, True), static_frozen=True)
+        sampler = benchmark.RaySampler(bench.scene, bench.targets, 8, static_only=False)
+        generator = torch.Generator().manual_seed(0)
+        batch = sampler.gather(2, sampler.choose(2, generator))
+        loss_of(renderer, losses, bench, batch, generator).backward()
+        gradients.append({n: p.grad for n, p in bench.model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 20
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-7, msg=name)
