@@ -10,24 +10,22 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable
 
 import torch
-from torch import Tensor
 
-from semflow.config.schema import Config, StageConfig
-from semflow.data.sampler import RaySampler
-from semflow.data.supervision import Supervision, supervise
-from semflow.engine.benchmark_scene import cues_of, random_context, random_scene
-from semflow.losses import LossSet
-from semflow.models.semantic_flow import SceneContext, SceneShape, SemanticFlow, scene_box
-from semflow.records import RayBatch, SceneData
+from semflow.config.schema import Config
+from semflow.data.supervision import supervise
+from semflow.engine.benchmark_scene import random_context, random_scene
+from semflow.engine.building import build_model, encode_scenes
+from semflow.engine.scenes import KeptScene, TrainingScene, kept
+from semflow.engine.stages import Stage, build_losses, build_optimizer, build_renderer, build_samplers
+from semflow.models.semantic_flow import SceneContext, SemanticFlow
 from semflow.rendering.model_renderer import ModelRenderer
-from semflow.rendering.renderer import Renderer, Sampling
 from semflow.utils.device import resolve_device, set_up_torch
 from semflow.utils.errors import SemflowError
 
@@ -45,7 +43,6 @@ class BenchmarkSettings:
         height, width, frames, classes: of the random scene.
         repeats: timed steps per case, after one that is not timed (frames and encodings: one in ten, at least one).
         threads: CPU threads (0 = torch's choice). device: where the networks run.
-        skip_encoding: random maps take the place of the deep encoders' in the other cases.
     """
 
     config: Config
@@ -56,7 +53,6 @@ class BenchmarkSettings:
     repeats: int = 5
     threads: int = 0
     device: str = "auto"
-    skip_encoding: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,8 +79,8 @@ class Bench:
 
     settings: BenchmarkSettings
     device: torch.device
-    scene: SceneData
-    targets: Supervision
+    scene: TrainingScene
+    kept: KeptScene
     model: SemanticFlow
     context: SceneContext
 
@@ -116,49 +112,42 @@ def measure_here(settings: BenchmarkSettings, case: str) -> Measurement:
 
 
 def build_bench(settings: BenchmarkSettings, device: torch.device) -> Bench:
-    """Random scene and fresh networks; the deep encoders only run where they are not skipped."""
+    """Random scene and fresh networks; random maps take the place of the deep encoders'."""
     config = settings.config
-    scene = random_scene(config.data, settings.frames, settings.height, settings.width, settings.classes, 0).to(device)
-    targets = supervise(scene, False, tuple(range(scene.frames)))
-    shapes = [SceneShape(scene.frames, scene_box(scene.cameras, scene.space).cpu())]
-    model = SemanticFlow(config.model, config.encoder, settings.classes, shapes, config.train.seed).to(device)
-    model.set_up(config.train.bf16, config.train.recompute)
-    with_cues = config.encoder.surface_cues
-    if settings.skip_encoding:
-        context = random_context(model, scene, targets, with_cues)
-    else:
-        context = model.encode(0, scene.rgb, scene.cameras, scene.space, cues_of(scene, targets) if with_cues else None)
-    return Bench(settings, device, scene, targets, model, context)
+    data = random_scene(config.data, settings.frames, settings.height, settings.width, settings.classes, 0).to(device)
+    scene = TrainingScene(data, supervise(data, False, tuple(range(data.frames))))
+    shown = kept(scene, config.encoder.surface_cues)
+    model = build_model(config, [shown], device)
+    return Bench(settings, device, scene, shown, model, random_context(model, shown))
 
 
 def static_step(bench: Bench) -> Callable[[], None]:
     """One step of the static stage."""
-    return training_step(bench, bench.settings.config.static_stage, dynamic=False)
+    return training_step(bench, Stage("static", bench.settings.config.static_stage, "static", True, 0))
 
 
 def dynamic_step(bench: Bench) -> Callable[[], None]:
     """One step of the dynamic stage."""
-    return training_step(bench, bench.settings.config.dynamic_stage, dynamic=True)
+    return training_step(bench, Stage("dynamic", bench.settings.config.dynamic_stage, "dynamic", False, 0))
 
 
-def training_step(bench: Bench, stage: StageConfig, dynamic: bool) -> Callable[[], None]:
+def training_step(bench: Bench, stage: Stage) -> Callable[[], None]:
     """A whole step: rays of the middle frame, rendering, losses, backward, clip and Adam.
 
     The middle frame has both neighbours, as all frames but the first and the last: no step costs more.
     """
-    config, model, generator = bench.settings.config, bench.model, torch.Generator(bench.device).manual_seed(0)
-    losses = LossSet(stage.losses, stage.moving_only)
-    sampling = Sampling(stage.samples, stage.surface_samples, stage.surface_spread, stage.density_noise, stage.moving_only,
-                        config.render.flow_density_prior)
-    renderer = Renderer(model, losses.branches, sampling, static_frozen=dynamic)
-    sampler = RaySampler(bench.scene, bench.targets, stage.rays, static_only=not dynamic)
-    parameters = model.parameter_groups()["dynamic" if dynamic else "static"]
-    optimizer = torch.optim.Adam(parameters, lr=stage.lr)
-    frame = bench.scene.frames // 2
+    config, generator = bench.settings.config, torch.Generator(bench.device).manual_seed(0)
+    losses = build_losses(stage)
+    renderer = build_renderer(stage, losses, bench.model, config.render.flow_density_prior)
+    sampler = build_samplers(stage, [bench.scene])[0]
+    optimizer = build_optimizer(stage, bench.model)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    frame = bench.scene.data.frames // 2
 
     def step() -> None:
         batch = sampler.gather(frame, sampler.choose(frame, generator))
-        total = loss_of(renderer, losses, bench, batch, generator)
+        outputs = renderer.render(bench.context, batch, generator)
+        total, _ = losses(outputs, batch, bench.context, bench.model)
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
@@ -167,32 +156,28 @@ def training_step(bench: Bench, stage: StageConfig, dynamic: bool) -> Callable[[
     return step
 
 
-def loss_of(renderer: Renderer, losses: LossSet, bench: Bench, batch: RayBatch, generator: torch.Generator) -> Tensor:
-    """The weighted total loss (scalar) of a batch."""
-    outputs = renderer.render(bench.context, batch, generator)
-    return losses(outputs, batch, bench.context, bench.model)[0]
-
-
 def render_frame(bench: Bench) -> Callable[[], None]:
     """Colours and semantics of one frame; each from a new camera, so that nothing is kept from the one before."""
-    renderer = ModelRenderer(bench.model, {"random": bench.context}, bench.settings.config.render)
-    cameras = bench.scene.cameras
+    renderer = ModelRenderer(bench.model, {bench.kept.name: bench.context}, bench.settings.config.render)
+    cameras = bench.kept.cameras
     small = cameras.resized(9, 16)
     calls = 0
 
     def render() -> None:
         nonlocal calls
         view = cameras if calls else small  # warming up takes no whole frame
-        renderer.render("random", view, calls % len(cameras), float(len(cameras) // 2), frozenset({"rgb", "semantic"}))
+        time_ = float(len(cameras) // 2)
+        renderer.render(bench.kept.name, view, calls % len(cameras), time_, frozenset({"rgb", "semantic"}))
         calls += 1
 
     return render
 
 
 def encode_clip(bench: Bench) -> Callable[[], None]:
-    """The frozen encoders over all frames of the scene."""
-    scene = bench.scene
-    return lambda: bench.model.encode(0, scene.rgb, scene.cameras, scene.space) and None
+    """The frozen encoders over all frames of the scene, after a clip of two small frames."""
+    warm = replace(bench.kept, rgb=bench.kept.rgb[:2, :32, :32])
+    scenes = [bench.kept, warm]
+    return lambda: encode_scenes(bench.model, [scenes.pop() if len(scenes) > 1 else bench.kept]) and None
 
 
 def time_work(work: Callable[[], None], repeats: int, device: torch.device) -> Measurement:
@@ -236,8 +221,8 @@ def reset_peak(device: torch.device) -> int:
         return torch.cuda.memory_allocated(device)
     try:
         (PROC / "clear_refs").write_text("5")
-    except OSError:
-        return peak(device)
+    except OSError:  # the peak then includes the making of scene and networks
+        pass
     return peak(device)
 
 

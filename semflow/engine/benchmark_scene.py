@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semflow.config.schema import DataConfig
-from semflow.data.supervision import Supervision
 from semflow.encoders.features import FrameFeatures, clip_descriptor
 from semflow.encoders.image import ResNet18Encoder
 from semflow.encoders.video import SlowOnlyEncoder
-from semflow.fields.aggregation import SurfaceCues
+from semflow.engine.scenes import KeptScene
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import make_space
 from semflow.models.semantic_flow import SceneContext, SemanticFlow
@@ -69,19 +68,13 @@ def random_scene(data: DataConfig, frames: int, height: int, width: int, classes
         noise(classes).argmax(-1), label_map)
 
 
-def random_context(model: SemanticFlow, scene: SceneData, targets: Supervision, with_cues: bool) -> SceneContext:
+def random_context(model: SemanticFlow, scene: KeptScene) -> SceneContext:
     """The scene as `SemanticFlow.encode` gives it, with random maps of the right size for the deep encoders."""
     frames = scene.rgb.permute(0, 3, 1, 2)
     video = None if model.video_encoder.trainable else random_features(model, model.video_encoder, frames)
     code = clip_descriptor(frames) if video is None else video.code
     image = random_features(model, model.image_encoder, frames) if model.image_encoder.channels else None
-    return SceneContext(0, scene.frames, scene.cameras, scene.space, scene.rgb, video, code, image,
-                        cues_of(scene, targets) if with_cues else None)
-
-
-def cues_of(scene: SceneData, targets: Supervision) -> SurfaceCues:
-    """The surface cues of a scene."""
-    return SurfaceCues(targets.surface_u, scene.motion.float())
+    return SceneContext(0, len(frames), scene.cameras, scene.space, scene.rgb, video, code, image, scene.cues)
 
 
 def random_features(model: SemanticFlow, encoder: nn.Module, frames: Tensor) -> FrameFeatures:

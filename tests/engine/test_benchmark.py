@@ -1,0 +1,227 @@
+"""The benchmark on a tiny case: what is measured, on what, and what is said about it."""
+
+import json
+import math
+import time
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+import pytest
+import torch
+
+from semflow.engine import benchmark
+from semflow.cli.main import main
+from semflow.config.schema import PAPER_DYNAMIC_LOSSES, Config, DataConfig, EncoderConfig, ModelConfig
+from semflow.engine.benchmark import (
+    BenchmarkSettings,
+    build_bench,
+    dynamic_step,
+    measure,
+    measure_here,
+    static_step,
+    time_work,
+)
+from semflow.engine.benchmark_report import format_table, record
+from semflow.engine.benchmark_scene import arc_cameras, random_scene
+from semflow.engine.building import encode_scenes
+from semflow.utils.errors import SemflowError
+
+CPU = torch.device("cpu")
+
+
+def tiny(kind: str = "pixels", static_kind: str = "none", width: int = 24) -> BenchmarkSettings:
+    """A published model in miniature: all losses of both stages on 8 rays of 4 samples."""
+    config = Config(
+        encoder=EncoderConfig(kind=kind, static_kind=static_kind),
+        model=ModelConfig(code_hidden=8, code_width=4, static_width=8, dynamic_width=8, flow_width=8, attention_width=8))
+    stages = {name: replace(getattr(config, name), rays=8, samples=4) for name in ("static_stage", "dynamic_stage")}
+    config = replace(config, **stages, render=replace(config.render, samples=4))
+    return BenchmarkSettings(config, 16, width, 3, 4, repeats=1, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_product(monkeypatch):
+    """A small product keeps the tests short."""
+    monkeypatch.setattr(benchmark, "PRODUCT_SIZE", 64)
+
+
+def test_time_is_the_median_of_the_repeats_beside_a_product():
+    naps = iter([0.6, 0.01, 0.3, 0.05])  # the first is the warm-up
+    found = time_work(lambda: time.sleep(next(naps)), 3, CPU)
+    assert 0.05 <= found.seconds < 0.3 and found.runs == 3
+    assert 0 < found.product_seconds < found.seconds and found.products > 1
+    assert next(naps, None) is None
+
+
+def test_peak_sees_what_a_run_holds():
+    found = time_work(lambda: torch.ones(64, 1 << 20).sum(), 1, CPU)  # 256 MiB
+    assert found.peak_bytes >= 200 << 20 and found.setup_bytes > 0
+
+
+def test_cameras_lie_on_an_arc_and_look_at_its_middle():
+    cameras = arc_cameras(5, 90, 160)
+    middle = torch.tensor([[0.0, 0.0, -4.0]])
+    for frame in range(5):
+        uv, in_front = cameras.project(middle, frame)
+        torch.testing.assert_close(uv, torch.tensor([[80.0, 45.0]]), atol=1e-3, rtol=0)
+        assert bool(in_front) and (cameras.center(frame) - middle).norm() == pytest.approx(4.0)
+    rotations = cameras.c2w[:, :, :3]
+    torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand(5, 3, 3), atol=1e-6, rtol=0)
+    assert (cameras.c2w[1:, 0, 3] > cameras.c2w[:-1, 0, 3]).all()
+
+
+def test_the_random_scene_is_plausible_and_repeatable():
+    scene = random_scene(DataConfig(), 4, 36, 64, 5, seed=3)
+    assert scene.rgb.shape == (4, 36, 64, 3) and 0 <= scene.rgb.min() and scene.rgb.max() <= 1
+    torch.testing.assert_close(scene.motion.float().mean((1, 2)), torch.full((4,), 0.1), atol=0.01, rtol=0)
+    assert scene.disparity.min() > 0 and 0 <= scene.labels.min() and scene.labels.max() < 5
+    assert not scene.flow_forward_valid[-1].any() and not scene.flow_backward_valid[0].any()
+    assert 0.85 < scene.flow_forward_valid[:-1].float().mean() < 0.95
+    again, other = (random_scene(DataConfig(), 4, 36, 64, 5, seed=seed) for seed in (3, 4))
+    assert torch.equal(scene.rgb, again.rgb) and not torch.equal(scene.rgb, other.rgb)
+
+
+def test_random_features_have_the_sizes_of_the_encoders():
+    bench = build_bench(tiny("slowonly", "resnet18", width=27), CPU)
+    true, random = encode_scenes(bench.model, [bench.kept])[0], bench.context
+    for name in ("video", "image"):
+        for part in ("maps", "code"):
+            assert getattr(getattr(random, name), part).shape == getattr(getattr(true, name), part).shape, (name, part)
+    assert random.code.shape == true.code.shape and random.frames == true.frames
+
+
+def test_features_that_cost_little_are_the_true_ones():
+    bench = build_bench(tiny(), CPU)
+    torch.testing.assert_close(bench.context.video.maps, encode_scenes(bench.model, [bench.kept])[0].video.maps)
+
+
+@pytest.mark.parametrize("build, trained", [(static_step, "static"), (dynamic_step, "dynamic")])
+def test_a_step_trains_its_own_group_and_no_other(build, trained):
+    bench = build_bench(tiny(), CPU)
+    groups = bench.model.parameter_groups()
+    before = {name: [p.detach().clone() for p in group] for name, group in groups.items()}
+    build(bench)()
+    for name, group in groups.items():
+        changed = any(not torch.equal(old, new) for old, new in zip(before[name], group))
+        assert changed == (name == trained), name
+
+
+def check(case: dict) -> None:
+    """All figures of a case of the record."""
+    assert set(case) == {"seconds", "product_seconds", "products", "peak_bytes", "setup_bytes", "runs"}
+    assert all(math.isfinite(value) and value > 0 for value in case.values())
+
+
+def test_all_cases_make_a_record_and_a_table():
+    settings = tiny()
+    measured = {case: measure_here(settings, case) for case in benchmark.CASES}
+    found = json.loads(json.dumps(record(settings, measured)))
+    assert set(found) == {"conditions", "settings", "cases", "notes"} and set(found["cases"]) == set(benchmark.CASES)
+    for case in found["cases"].values():
+        check(case)
+    assert {"torch", "python", "cpu", "threads", "commit", "load", "device"} <= set(found["conditions"])
+    assert found["conditions"]["torch"] == torch.__version__
+    assert found["settings"]["width"] == 24 and found["settings"]["config"]["dynamic_stage"]["rays"] == 8
+    table = format_table(settings, measured)
+    assert "3 frames of 24x16, 4 classes" in table and "8 rays x 4 samples" in table
+    for title in ("static step", "dynamic step", "rendering of a frame", "encoding of the clip"):
+        assert title in table
+    assert "skipped" not in table and "skipped" in format_table(settings, {"static": measured["static"]})
+
+
+def test_a_case_runs_in_a_process_of_its_own():
+    check(vars(measure(tiny(), "static")))
+
+
+def test_a_killed_process_is_one_line(monkeypatch):
+    class Killed:
+        def __init__(self, *args, **kwargs):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args):
+            return False
+
+        def submit(self, *args):
+            raise BrokenProcessPool("killed")
+
+    monkeypatch.setattr(benchmark, "ProcessPoolExecutor", Killed)
+    with pytest.raises(SemflowError, match="memory.*--rays"):
+        measure(tiny(), "dynamic")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Settings that the command line makes; nothing is measured."""
+    calls = []
+
+    def measured(settings, case):
+        calls.append((case, settings))
+        return benchmark.Measurement(2.0, 0.5, 4.0, 10**9, 10**8, 5)
+
+    monkeypatch.setattr(benchmark, "measure", measured)
+    return calls
+
+
+def test_the_published_preset_is_the_default_and_skips_the_encoding(asked, tmp_path, capsys):
+    assert main(["benchmark", "--device", "cpu", "--json", str(tmp_path / "out.json")]) == 0
+    assert [case for case, _ in asked] == ["static", "dynamic", "render"]
+    settings = asked[0][1]
+    dynamic = settings.config.dynamic_stage
+    assert (dynamic.rays, dynamic.samples, settings.height, settings.width, settings.frames) == (1024, 64, 270, 480, 12)
+    assert settings.config.train.recompute and settings.config.model == ModelConfig()
+    assert dynamic.losses == PAPER_DYNAMIC_LOSSES
+    assert "encoding was skipped" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())["cases"]["dynamic"]["products"] == 4.0
+
+
+def test_given_sizes_go_before_the_preset(asked):
+    arguments = ["--preset", "small", "--rays", "64", "--width", "100", "--cases", "dynamic,encode", "--device", "cpu"]
+    assert main(["benchmark", *arguments]) == 0
+    assert [case for case, _ in asked] == ["dynamic", "encode"]
+    settings = asked[0][1]
+    assert (settings.config.static_stage.rays, settings.config.dynamic_stage.samples) == (64, 32)
+    assert (settings.height, settings.width) == (135, 100) and not settings.config.train.recompute
+
+
+def test_the_fast_form_is_measured_and_written(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark, "measure", measure_here)
+    sizes = ["--height", "16", "--width", "24", "--rays", "8", "--samples", "20", "--frames", "3", "--repeats", "1"]
+    file = tmp_path / "figures.json"
+    options = ["--threads", "1", "--device", "cpu", "--skip-encoding", "--json", str(file)]
+    assert main(["benchmark", "--preset", "fast", *sizes, *options]) == 0
+    found = json.loads(file.read_text())
+    assert set(found["cases"]) == {"static", "dynamic", "render"}
+    for case in found["cases"].values():
+        check(case)
+    assert found["settings"]["config"]["model"]["encoding"] == "planes" and "static step" in capsys.readouterr().out
+
+
+def test_a_configuration_file_speaks_for_itself(asked, tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("dynamic_stage.rays = 48\nencoder.kind = pixels\n")
+    assert main(["benchmark", "--config", str(path), "--samples", "16", "--device", "cpu"]) == 0
+    config = asked[0][1].config
+    assert (config.dynamic_stage.rays, config.dynamic_stage.samples, config.encoder.kind) == (48, 16, "pixels")
+    assert not config.train.recompute
+
+
+@pytest.mark.parametrize("arguments, part", [
+    (["--rays", "0"], "rays = 0: must be at least 2"),
+    (["--frames", "2"], "frames = 2: must be at least 3"),
+    (["--cases", "static,training"], "'training' is none of"),
+    (["--config", "missing.txt"], "missing.txt"),
+])
+def test_wrong_options_are_one_line(asked, arguments, part, capsys):
+    assert main(["benchmark", "--device", "cpu", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert part in error and error.count("\n") == 1 and not asked
+
+
+def test_an_existing_record_is_not_overwritten(asked, tmp_path, capsys):
+    path = tmp_path / "out.json"
+    path.write_text("kept")
+    assert main(["benchmark", "--device", "cpu", "--json", str(path)]) == 2
+    assert "the file exists" in capsys.readouterr().err and path.read_text() == "kept" and not asked
