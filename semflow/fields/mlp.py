@@ -16,9 +16,10 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(N, width) -> (N, width)."""
-        return hidden + self.second(torch.relu(self.first(torch.relu(hidden))))
+    def forward(self, hidden: Tensor, rectified: bool = False) -> Tensor:
+        """(N, width) -> (N, width); `rectified`: the input has no negative values, its relu would be a copy."""
+        positive = hidden if rectified else torch.relu(hidden)
+        return hidden + self.second(torch.relu_(self.first(positive)))
 
 
 class CodeBlock(nn.Module):
@@ -38,4 +39,4 @@ class CodeBlock(nn.Module):
         mixed = self.from_hidden(hidden)
         if self.from_code is not None:
             mixed = mixed + self.from_code(code)
-        return self.block(torch.relu(mixed))
+        return self.block(torch.relu(mixed), rectified=True)
