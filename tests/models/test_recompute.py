@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from semflow.config.parser import config_from_file
-from semflow.engine import benchmark
-from semflow.engine.benchmark import BenchmarkSettings, build_bench, loss_of
+from semflow.data.sampler import RaySampler
+from semflow.engine.benchmark import BenchmarkSettings, build_bench
 from semflow.losses import LossSet
 from semflow.rendering.renderer import Renderer, Sampling
 
@@ -26,10 +26,11 @@ def test_gradients_are_the_same(form):
         stage = config.dynamic_stage
         losses = LossSet(stage.losses, stage.moving_only)
         renderer = Renderer(bench.model, losses.branches, Sampling(6, 0, 0.03, 0.0, stage.moving_only, True), static_frozen=True)
-        sampler = benchmark.RaySampler(bench.scene, bench.targets, 8, static_only=False)
+        sampler = RaySampler(bench.scene, bench.targets, 8, static_only=False)
         generator = torch.Generator().manual_seed(0)
         batch = sampler.gather(2, sampler.choose(2, generator))
-        loss_of(renderer, losses, bench, batch, generator).backward()
+        outputs = renderer.render(bench.context, batch, generator)
+        losses(outputs, batch, bench.context, bench.model)[0].backward()
         gradients.append({n: p.grad for n, p in bench.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 20
     for name, gradient in gradients[0].items():
