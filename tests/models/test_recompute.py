@@ -26,7 +26,7 @@ def test_gradients_are_the_same(form):
         stage = config.dynamic_stage
         losses = LossSet(stage.losses, stage.moving_only)
         renderer = Renderer(bench.model, losses.branches, Sampling(6, 0, 0.03, 0.0, stage.moving_only, True), static_frozen=True)
-        sampler = RaySampler(bench.scene, bench.targets, 8, static_only=False)
+        sampler = RaySampler(bench.scene.data, bench.scene.supervision, 8, static_only=False)
         generator = torch.Generator().manual_seed(0)
         batch = sampler.gather(2, sampler.choose(2, generator))
         outputs = renderer.render(bench.context, batch, generator)
