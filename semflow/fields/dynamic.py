@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from semflow.fields.aggregation import FlowFeatures
+from semflow.fields.chunks import samples_in_parts
 from semflow.fields.flow import normalised_time
 from semflow.fields.heads import fog_head, semantic_head
 from semflow.fields.mlp import CodeBlock, ResidualBlock
@@ -48,6 +49,15 @@ class DynamicField(nn.Module):
             points: (N, 3) field-space points. frame: frame index. frames: T. code: (Z,) clip code.
             features: what the aggregator read along the flow.
         """
+
+        def query(points: Tensor, *read: Tensor | None) -> FieldSamples:
+            return self.query(points, frame, frames, code, FlowFeatures(*read), scene)
+
+        return samples_in_parts(query, points, features.current, features.neighbours, features.motion)
+
+    def query(self, points: Tensor, frame: float, frames: int, code: Tensor, features: FlowFeatures, scene: int
+              ) -> FieldSamples:
+        """Samples of a part of the points."""
         time = torch.full_like(points[:, :1], normalised_time(frame, frames))
         hidden = self.first(self.encoding(torch.cat([points, time], dim=-1), scene))
         for block in self.code_blocks:

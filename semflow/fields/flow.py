@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from semflow.fields.chunks import in_parts
 from semflow.fields.mlp import CodeBlock
 from semflow.records import FlowTrack
 
@@ -70,6 +71,10 @@ class FlowNetwork(nn.Module):
         Returns:
             (N, 3) field-space points at `time + offset`.
         """
+        return in_parts(lambda part: self.integrate(part, time, offset, frames, code, scene), points)
+
+    def integrate(self, points: Tensor, time: float, offset: float, frames: int, code: Tensor, scene: int) -> Tensor:
+        """The sub-steps of `advect`, for a part of the points."""
         steps = math.ceil(abs(offset) - 1e-9) * self.substeps  # rounding errors of an offset are no further step
         for step in range(steps):
             at = time + offset * step / steps

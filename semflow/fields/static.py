@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from semflow.encoders.positional import FrequencyEncoding
+from semflow.fields.chunks import samples_in_parts
 from semflow.fields.heads import fog_head, semantic_head
 from semflow.fields.mlp import ResidualBlock
 from semflow.records import FieldSamples
@@ -47,6 +48,10 @@ class StaticField(nn.Module):
             points: (N, 3) field-space points. view_dirs: (N, 3) unit world directions.
             feature: (N, width) projected image feature, added before the first three blocks, or None.
         """
+        return samples_in_parts(lambda *part: self.query(*part, scene), points, view_dirs, feature)
+
+    def query(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int) -> FieldSamples:
+        """Samples of a part of the points."""
         hidden = self.first(self.encoding(points, scene))
         for number, block in enumerate(self.blocks):
             if feature is not None and number < FEATURE_BLOCKS:

@@ -1,0 +1,53 @@
+"""Fields in parts of the points: the same values and gradients as at once."""
+
+import pytest
+import torch
+
+from semflow.encoders.positional import FrequencyEncoding
+from semflow.fields import chunks
+from semflow.fields.aggregation import FlowFeatures
+from semflow.fields.dynamic import DynamicField
+from semflow.fields.flow import FlowNetwork
+from semflow.fields.static import StaticField
+
+POINTS = 25
+
+
+def dynamic(points: torch.Tensor) -> list[torch.Tensor]:
+    field = DynamicField(FrequencyEncoding(4, 2), 8, 1, 1, 3, True, 6, 4).double()
+    features = FlowFeatures(*(torch.rand(POINTS, width, dtype=torch.float64) for width in (8, 8, 6)))
+    return list(vars(field(points, 1, 5, torch.rand(3, dtype=torch.float64), features)).values())
+
+
+def static(points: torch.Tensor) -> list[torch.Tensor]:
+    field = StaticField(FrequencyEncoding(3, 2), 8, 2, 0, 4, True).double()
+    found = field(points, torch.rand(POINTS, 3, dtype=torch.float64), None)
+    assert found.blend is None
+    return [found.density, found.rgb, found.logits]
+
+
+def flow(points: torch.Tensor) -> list[torch.Tensor]:
+    network = FlowNetwork(FrequencyEncoding(4, 2, normalize=True), 8, 3, 2).double()
+    return [network.advect(points, 1, -1, 5, torch.rand(3, dtype=torch.float64))]
+
+
+@pytest.mark.parametrize("query", [dynamic, static, flow])
+@pytest.mark.parametrize("size", [1, 7, 25])
+def test_parts_give_the_values_and_gradients_of_the_whole(monkeypatch, query, size):
+    points = torch.rand(POINTS, 3, dtype=torch.float64, requires_grad=True)
+
+    def values(part: int) -> list[torch.Tensor]:
+        monkeypatch.setattr(chunks, "POINTS", part)
+        torch.manual_seed(0)
+        found = query(points)
+        return found + list(torch.autograd.grad(sum(value.square().sum() for value in found), points))
+
+    for whole, parts in zip(values(1000), values(size), strict=True):
+        torch.testing.assert_close(parts, whole, atol=1e-12, rtol=1e-12)
+
+
+def test_no_part_is_larger_than_asked_and_none_is_lost(monkeypatch):
+    monkeypatch.setattr(chunks, "POINTS", 10)
+    seen = []
+    found = chunks.in_parts(lambda x, y: seen.append((len(x), y)) or 2 * x, torch.arange(24), None)
+    assert seen == [(10, None), (10, None), (4, None)] and torch.equal(found, 2 * torch.arange(24))
