@@ -241,7 +241,7 @@ class StandInModel:
     def eval(self):
         return self
 
-    def ready_maps(self, scene, dynamic_frames, static_frames):
+    def ready_maps(self, scene, dynamic_frames, static_frames, once=True):
         return ReadyMaps({}, {}, torch.zeros(0))
 
     def advect(self, points, time, offset, frames, code, scene=0):

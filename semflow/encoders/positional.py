@@ -5,10 +5,33 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 PLANE_INIT = 0.1  # spread of a space plane's initial values around 1
 SPACE_PAIRS = ([0, 1], [0, 2], [1, 2])  # (column, row) axes of the planes over (x, y, z)
 TIME_PAIRS = ([0, 3], [1, 3], [2, 3])  # of the planes over (x, t), (y, t), (z, t)
+
+
+class Frequencies(torch.autograd.Function):
+    """[x, sin(f x), cos(f x)]: the code itself holds its derivative, so that nothing else is kept or computed again."""
+
+    @staticmethod
+    def forward(ctx, coordinates: Tensor, frequencies: Tensor) -> Tensor:
+        """(N, D) coordinates, (F,) frequencies -> (N, D + 2 D F)."""
+        angles = (coordinates[..., None] * frequencies).flatten(-2)
+        code = torch.cat([coordinates, angles.sin(), angles.cos_()], dim=-1)
+        ctx.save_for_backward(code, frequencies)
+        return code
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        """d sin(f x) = f cos(f x) dx, d cos(f x) = -f sin(f x) dx."""
+        code, frequencies = ctx.saved_tensors
+        channels = code.shape[-1] // (1 + 2 * len(frequencies))
+        sizes = [channels, channels * len(frequencies), channels * len(frequencies)]
+        (_, sine, cosine), (own, of_sine, of_cosine) = code.split(sizes, -1), gradient.split(sizes, -1)
+        return own + (of_sine * cosine - of_cosine * sine).unflatten(-1, (channels, -1)) @ frequencies, None
 
 
 class FrequencyEncoding(nn.Module):
@@ -28,9 +51,11 @@ class FrequencyEncoding(nn.Module):
 
     def forward(self, coordinates: Tensor, scene: int = 0) -> Tensor:
         """(N, in_channels) in about [-1, 1] -> (N, out_channels). The scene index is not used."""
-        angles = (coordinates[..., None] * self.frequencies).flatten(-2)
-        code = torch.cat([coordinates, angles.sin(), angles.cos()], dim=-1)
-        return F.normalize(code, dim=-1) if self.normalize else code
+        code = Frequencies.apply(coordinates, self.frequencies)
+        if not self.normalize:
+            return code
+        octaves = len(self.frequencies) * coordinates.shape[-1]  # sin^2 + cos^2 = 1 in each
+        return code * torch.rsqrt(coordinates.square().sum(-1, keepdim=True) + octaves)
 
 
 class PlaneEncoding(nn.Module):

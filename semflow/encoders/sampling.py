@@ -2,9 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Corners:
+    """The four cells around each of N pixels, and their bilinear weights.
+
+    Attributes:
+        cells: (N, 4) int64, counted row by row of the map. weights: (N, 4), with gradients to the pixels.
+    """
+
+    cells: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of the cells of a map (h, w), to be read at pixels; cells that nobody reads may be left out.
+
+    Attributes:
+        rows: (M, C) features.
+        row_of: (h * w,) row of every cell, row by row of the map; None where the rows are all cells in that order.
+    """
+
+    rows: Tensor
+    row_of: Tensor | None = None
+
+    def read(self, corners: Corners) -> Tensor:
+        """Weighted sums (N, C) of the rows around N pixels, with gradients to the rows and to the pixels."""
+        cells = corners.cells if self.row_of is None else self.row_of[corners.cells]
+        return F.embedding_bag(cells, self.rows, per_sample_weights=corners.weights.to(self.rows.dtype), mode="sum")
+
+
+def corners_of(shape: tuple[int, int], uv: Tensor, height: int, width: int) -> Corners:
+    """Cells of a map of `shape` (h, w) around the pixels uv (N, 2) of a `height` x `width` image."""
+    h, w = shape
+    x = (uv[:, 0] * (w / width) - 0.5).clamp(0, w - 1)
+    y = (uv[:, 1] * (h / height) - 0.5).clamp(0, h - 1)
+    # pixels that are not finite give features that are not, so that the loss that suffers can be named
+    left, top = x.detach().floor().long().clamp(0, max(w - 2, 0)), y.detach().floor().long().clamp(0, max(h - 2, 0))
+    right, down = min(1, w - 1), w * min(1, h - 1)  # a map of one column or row has no next one
+    first = top * w + left
+    fx, fy = x - left, y - top
+    cells = torch.stack([first, first + right, first + down, first + down + right], dim=1)
+    return Corners(cells, torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=1))
+
+
+def touched_rows(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Which of a map's `count` cells occur among `cells` (…).
+
+    Returns:
+        The cells (M,) in order, and row_of (count,): the place of each among these (meaningless for the others).
+    """
+    touched = torch.zeros(count, dtype=torch.bool, device=cells.device)
+    touched[cells.flatten()] = True
+    return touched.nonzero()[:, 0], touched.cumsum(0) - 1
 
 
 def read_map(feature_map: Tensor, uv: Tensor, height: int, width: int) -> Tensor:
@@ -21,16 +78,7 @@ def read_map(feature_map: Tensor, uv: Tensor, height: int, width: int) -> Tensor
     Returns:
         (N, C) features, with gradients to the map and to uv.
     """
-    h, w, channels = feature_map.shape
-    x = (uv[:, 0] * (w / width) - 0.5).clamp(0, w - 1)
-    y = (uv[:, 1] * (h / height) - 0.5).clamp(0, h - 1)
-    # pixels that are not finite give features that are not, so that the loss that suffers can be named
-    left, top = x.floor().long().clamp(0, max(w - 2, 0)), y.floor().long().clamp(0, max(h - 2, 0))
-    right, bottom = (left + 1).clamp(max=w - 1), (top + 1).clamp(max=h - 1)
-    fx, fy = x - left, y - top
-    index = torch.stack([top * w + left, top * w + right, bottom * w + left, bottom * w + right], dim=1)
-    weight = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=1)
-    return F.embedding_bag(index, feature_map.view(-1, channels), per_sample_weights=weight.to(feature_map.dtype), mode="sum")
+    return FeatureTable(feature_map.flatten(0, 1)).read(corners_of(feature_map.shape[:2], uv, height, width))
 
 
 def read_nearest(image: Tensor, uv: Tensor) -> Tensor:

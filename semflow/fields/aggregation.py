@@ -2,7 +2,7 @@
 
 The aggregators share one signature and differ only in what they make of the features read along the track; swapping
 the aggregator is how the point-feature and mean-feature baselines are built. A linear layer of a bilinear read equals
-the read of the projected map, so every frame's map is projected once and narrow features are read.
+the read of the projected map, so the cells of a wide map are projected once and narrow features are read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semflow.encoders.positional import FrequencyEncoding
-from semflow.encoders.sampling import read_map, read_nearest
+from semflow.encoders.sampling import Corners, FeatureTable, corners_of, read_nearest, touched_rows
 from semflow.fields.attention import RayAttention, TrackAttention
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
@@ -77,6 +77,21 @@ class TrackPixels:
     visible: dict[int, Tensor]
 
 
+@dataclass(frozen=True)
+class FrameMap:
+    """What the encoder says about one frame.
+
+    Attributes:
+        cells: (h, w, C) map.
+        own, other: the same ready to be read for points of this frame, and for points of its neighbours, if it was
+            prepared for many reads; see `FlowAggregator.prepare`.
+    """
+
+    cells: Tensor
+    own: FeatureTable | None = None
+    other: FeatureTable | None = None
+
+
 def locate(track: FlowTrack, cameras: Cameras, space: Space) -> TrackPixels:
     """Project every position of a track into the camera of its own frame, as a world point."""
     uv, visible = {}, {}
@@ -124,8 +139,8 @@ class FlowAggregator(nn.Module):
         self.reach = reach if channels else 0
         self.use_neighbours = self.reach > 0
         self.gradient = gradient
-        self.parts = [width, width if self.use_neighbours else 0, token_width]  # for the current frame, its neighbours, all
-        self.projected = sum(self.parts)
+        # outputs of the projection: trunk features of the current frame, token, trunk features of its neighbours
+        self.projected = width + token_width + (width if self.use_neighbours else 0)
         self.from_map = nn.Linear(channels, self.projected) if channels else None
         self.from_cues = nn.Linear(CUE_CHANNELS, self.projected, bias=False) if cues and channels else None
 
@@ -134,16 +149,41 @@ class FlowAggregator(nn.Module):
         """Wide maps are projected before they are read, narrow ones at the points: whatever is less work."""
         return self.channels > self.projected
 
-    def project_maps(self, maps: Tensor) -> Tensor:
-        """(T, h, w, C) maps -> what is read: (T, h, w, P) projected maps, or the maps as they are."""
-        return self.from_map(maps) if self.project_first else maps
+    def prepare(self, feature_map: Tensor) -> FrameMap:
+        """A map (h, w, C) ready for many reads with the current weights: a wide one is projected as a whole."""
+        if not self.project_first:
+            return FrameMap(feature_map)
+        offsets = (0, 1) if self.use_neighbours else (0,)
+        return FrameMap(feature_map, *(FeatureTable(self.project(feature_map.flatten(0, 1), o)) for o in offsets))
 
-    def forward(self, track: FlowTrack, maps: dict[int, Tensor], scene: TrackScene, rays: int) -> FlowFeatures:
+    def table(self, frame_map: FrameMap, offset: int, corners: Corners) -> FeatureTable:
+        """What a position of the track (offset 0: in the points' own frame) reads of a map at `corners`.
+
+        Of a wide map that is not prepared, only the cells that are read are projected. (A GPU would have to be waited
+        for to know them: it projects all in less time.)
+        """
+        prepared = frame_map.other if offset else frame_map.own
+        if prepared is not None:
+            return prepared
+        cells, row_of = frame_map.cells.flatten(0, 1), None
+        if not self.project_first:
+            return FeatureTable(cells)
+        if cells.device.type == "cpu":
+            touched, row_of = touched_rows(corners.cells, len(cells))
+            cells = cells[touched]
+        return FeatureTable(self.project(cells, offset), row_of)
+
+    def project(self, features: Tensor, offset: int) -> Tensor:
+        """(N, C) features of an encoder -> (N, width + token_width): the outputs that a position uses, see `rows`."""
+        rows = self.rows(offset)
+        return F.linear(features, self.from_map.weight[rows], self.from_map.bias[rows])
+
+    def forward(self, track: FlowTrack, maps: dict[int, FrameMap], scene: TrackScene, rays: int) -> FlowFeatures:
         """Features of the N points of a track.
 
         Args:
             track: positions of N points.
-            maps: frame -> map from `project_maps`, for every frame of the track within reach.
+            maps: frame -> its map, for every frame of the track within reach.
             scene: geometry and cues. rays: number of rays R that the N points belong to.
         """
         if not self.channels:
@@ -156,26 +196,23 @@ class FlowAggregator(nn.Module):
         current, neighbours = self.trunk_features(reads, pixels)
         return FlowFeatures(current, neighbours, self.describe(track, reads, pixels, rays))
 
-    def read(self, track: FlowTrack, maps: dict[int, Tensor], scene: TrackScene, pixels: TrackPixels, offset: int) -> TrackRead:
+    def read(self, track: FlowTrack, maps: dict[int, FrameMap], scene: TrackScene, pixels: TrackPixels, offset: int) -> TrackRead:
         """Projected features of one position of the track."""
         frame, uv, size = track.frame + offset, pixels.uv[offset], (scene.cameras.height, scene.cameras.width)
-        read, rows = read_map(maps[frame], uv, *size), self.rows(offset)
-        if self.project_first:
-            own, other, token = read.split(self.parts, dim=1)
-            trunk = own if offset == 0 else other
-        else:
-            found = F.linear(read, self.from_map.weight[rows], self.from_map.bias[rows])
-            trunk, token = found.split([self.width, self.token_width], dim=1)
+        corners = corners_of(maps[frame].cells.shape[:2], uv, *size)
+        found = self.table(maps[frame], offset, corners).read(corners)
+        if not self.project_first:
+            found = self.project(found, offset)
         if self.from_cues is not None:
             cues = surface_cues(scene, track.positions[offset].detach(), uv.detach(), frame)
-            shift = F.linear(cues, self.from_cues.weight[rows])
-            trunk, token = trunk + shift[:, : self.width], token + shift[:, self.width :]
-        return TrackRead(trunk, token)
+            found = found + F.linear(cues, self.from_cues.weight[self.rows(offset)])
+        if offset:
+            return TrackRead(found[:, self.token_width :], found[:, : self.token_width])
+        return TrackRead(found[:, : self.width], found[:, self.width :])
 
-    def rows(self, offset: int) -> Tensor:
-        """Indices of the outputs that a position of the track uses: its half of the trunk features, and the token."""
-        own, other, token = torch.arange(self.projected).split(self.parts)
-        return torch.cat([own if offset == 0 else other, token])
+    def rows(self, offset: int) -> slice:
+        """Outputs of the projection that a position of the track uses: [trunk, token], or [token, trunk] of a neighbour."""
+        return slice(self.width, None) if offset else slice(0, self.width + self.token_width)
 
     def trunk_features(self, reads: dict[int, TrackRead], pixels: TrackPixels) -> tuple[Tensor, Tensor | None]:
         """Current (N, D) and mean neighbour (N, D) features; invisible positions count as zero."""

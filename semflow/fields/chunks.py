@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from semflow.records import FieldSamples
+from semflow.records import FieldSamples, FlowTrack
 
-POINTS = 16384
+POINTS = 4096
 
 
 def in_parts(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
@@ -25,12 +25,27 @@ def in_parts(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor
 
 def samples_in_parts(function: Callable[..., FieldSamples], *tensors: Tensor | None) -> FieldSamples:
     """The same for a function that gives field samples (N,)."""
-    parts = split(*tensors)
-    found = [vars(function(*part)) for part in parts]
-    if len(found) == 1:
-        return FieldSamples(**found[0])
-    return FieldSamples(**{
-        name: None if value is None else torch.cat([part[name] for part in found]) for name, value in found[0].items()})
+    return joined([function(*part) for part in split(*tensors)])
+
+
+def joined(parts: list[FieldSamples]) -> FieldSamples:
+    """The samples (N,) of all parts, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [name for name, value in vars(parts[0]).items() if value is not None]
+    return FieldSamples(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+def rays_in_parts(track: FlowTrack, rays: int) -> list[tuple[FlowTrack, int]]:
+    """A track of the points of some rays (N = rays * S) in parts of whole rays, each with its number of rays."""
+    points = track.positions[0]
+    if points.device.type != "cpu" or len(points) <= POINTS:
+        return [(track, rays)]
+    per_ray = len(points) // rays
+    size = max(1, POINTS // per_ray) * per_ray
+    parts = zip(*(values.split(size) for values in track.positions.values()))
+    tracks = [FlowTrack(track.frame, dict(zip(track.positions, part))) for part in parts]
+    return [(part, len(part.positions[0]) // per_ray) for part in tracks]
 
 
 def split(*tensors: Tensor | None) -> list[tuple[Tensor | None, ...]]:

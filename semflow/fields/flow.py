@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semflow.fields.chunks import in_parts
+from semflow.fields.chunks import in_parts, split
 from semflow.fields.mlp import CodeBlock
 from semflow.records import FlowTrack
 
@@ -73,17 +73,22 @@ class FlowNetwork(nn.Module):
         """
         return in_parts(lambda part: self.integrate(part, time, offset, frames, code, scene), points)
 
-    def integrate(self, points: Tensor, time: float, offset: float, frames: int, code: Tensor, scene: int) -> Tensor:
-        """The sub-steps of `advect`, for a part of the points."""
+    def integrate(self, points: Tensor, time: float, offset: float, frames: int, code: Tensor, scene: int,
+                  first: Tensor | None = None) -> Tensor:
+        """The sub-steps of `advect`, for a part of the points; `first`: the velocity (N, 3) at their start, if known."""
         steps = math.ceil(abs(offset) - 1e-9) * self.substeps  # rounding errors of an offset are no further step
         for step in range(steps):
-            at = time + offset * step / steps
-            if self.recompute and torch.is_grad_enabled():
-                velocity = checkpoint(self.velocity, points, at, frames, code, scene, use_reentrant=False)
-            else:
-                velocity = self.velocity(points, at, frames, code, scene)
+            known = first is not None and step == 0
+            velocity = first if known else self.kept_velocity(points, time + offset * step / steps, frames, code, scene)
             points = points + (offset / steps) * velocity
         return points
+
+    def kept_velocity(self, points: Tensor, time: float, frames: int, code: Tensor, scene: int) -> Tensor:
+        """`velocity`, its activations kept for the backward pass or computed again there."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.velocity, points, time, frames, code, scene,
+                              use_reentrant=False, preserve_rng_state=False)
+        return self.velocity(points, time, frames, code, scene)
 
     def track(self, points: Tensor, frame: int, length: int, frames: int, code: Tensor, scene: int = 0) -> FlowTrack:
         """Positions of points at the neighbouring frames.
@@ -96,11 +101,24 @@ class FlowNetwork(nn.Module):
             FlowTrack in the order of time. Neighbours before the first or after the last frame of this scene are
             kept out: they are not in the track.
         """
+        parts = [self.positions(part, frame, length, frames, code, scene) for (part,) in split(points)]
+        joined = {offset: torch.cat([part[offset] for part in parts]) for offset in parts[0]}
+        return FlowTrack(frame=frame, positions=dict(sorted((joined | {0: points}).items())))
+
+    def positions(self, points: Tensor, frame: int, length: int, frames: int, code: Tensor, scene: int) -> dict[int, Tensor]:
+        """Offset -> (N, 3) positions of a part of the points of a track.
+
+        Both directions start with the same velocity, that of the point itself at its own time: it is computed once.
+        """
         positions = {0: points}
+        if length == 1 or frames == 1:
+            return positions
+        first = self.kept_velocity(points, frame, frames, code, scene)
         for direction in (-1, 1):
             for distance in range(1, length // 2 + 1):
                 offset = direction * distance
                 if 0 <= frame + offset < frames:
                     start = positions[offset - direction]
-                    positions[offset] = self.advect(start, frame + offset - direction, direction, frames, code, scene)
-        return FlowTrack(frame=frame, positions=dict(sorted(positions.items())))
+                    positions[offset] = self.integrate(
+                        start, frame + offset - direction, direction, frames, code, scene, first if distance == 1 else None)
+        return positions

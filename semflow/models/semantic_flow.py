@@ -18,11 +18,13 @@ from semflow.encoders.sampling import read_map
 from semflow.fields.aggregation import (
     FlowAggregator,
     FlowAttentionAggregator,
+    FrameMap,
     MeanAggregator,
     PointAggregator,
     SurfaceCues,
     TrackScene,
 )
+from semflow.fields.chunks import joined, rays_in_parts
 from semflow.fields.dynamic import DynamicField
 from semflow.fields.flow import FlowNetwork
 from semflow.fields.static import StaticField
@@ -74,13 +76,13 @@ class SceneContext:
 
 @dataclass(frozen=True)
 class ReadyMaps:
-    """Maps of some frames, projected with the current weights, ready to be read at points.
+    """Maps of some frames, ready to be read at points with the current weights.
 
     Attributes:
-        dynamic: frame -> (h, w, P). static: frame -> (h, w, D). code: (Z,) clip code (empty without).
+        dynamic: frame -> map. static: frame -> projected (h, w, D). code: (Z,) clip code (empty without).
     """
 
-    dynamic: dict[int, Tensor]
+    dynamic: dict[int, FrameMap]
     static: dict[int, Tensor]
     code: Tensor
 
@@ -161,12 +163,19 @@ class SemanticFlow(nn.Module):
             return reduce_channels(features, self.pca)[0]
         return features
 
-    def ready_maps(self, scene: SceneContext, dynamic_frames: list[int], static_frames: list[int]) -> ReadyMaps:
-        """Project the maps of the named frames with the current weights."""
+    def ready_maps(self, scene: SceneContext, dynamic_frames: list[int], static_frames: list[int], once: bool = True
+                   ) -> ReadyMaps:
+        """The maps of the named frames with the current weights.
+
+        Args:
+            once: the dynamic maps are read once, so that only what is read of them is projected; else they are
+                projected as a whole.
+        """
         code = self.code_mlp(scene.code) if self.code_mlp else scene.code.new_zeros(0)
         dynamic, static = {}, {}
         if self.aggregator.channels and dynamic_frames:
-            dynamic = dict(zip(dynamic_frames, self.aggregator.project_maps(self.video_maps(scene, dynamic_frames))))
+            prepare = FrameMap if once else self.aggregator.prepare
+            dynamic = dict(zip(dynamic_frames, map(prepare, self.video_maps(scene, dynamic_frames))))
         if scene.image is not None and static_frames:
             static = dict(zip(static_frames, self.static.project_maps(of_frames(scene.image.maps, static_frames))))
         return ReadyMaps(dynamic, static, code)
@@ -189,10 +198,15 @@ class SemanticFlow(nn.Module):
         return self.scaled(samples)
 
     def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
-        """Dynamic field at the points of a track (N = rays * S)."""
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.query_dynamic, scene, maps, track, rays, use_reentrant=False)
-        return self.query_dynamic(scene, maps, track, rays)
+        """Dynamic field at the points of a track (N = rays * S), some rays at a time."""
+        found = []
+        for part, count in rays_in_parts(track, rays):
+            if self.recompute and torch.is_grad_enabled():
+                found.append(checkpoint(
+                    self.query_dynamic, scene, maps, part, count, use_reentrant=False, preserve_rng_state=False))
+            else:
+                found.append(self.query_dynamic(scene, maps, part, count))
+        return joined(found)
 
     def query_dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
         """Aggregate the features of a track and query the dynamic field."""

@@ -116,7 +116,7 @@ class ModelRenderer:
         if scene not in self.maps:
             context = self.scenes[scene]
             frames = list(range(context.frames))
-            self.maps[scene] = self.model.ready_maps(context, frames, frames)
+            self.maps[scene] = self.model.ready_maps(context, frames, frames, once=False)
         return self.maps[scene]
 
     def static_part(self, scene: str, cameras: Cameras, camera: int, source: int, maps: ReadyMaps) -> Iterator[StaticChunk]:

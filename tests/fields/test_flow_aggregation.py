@@ -10,6 +10,7 @@ from semflow.fields.aggregation import (
     CUE_SCALES,
     FlowAggregator,
     FlowAttentionAggregator,
+    FrameMap,
     MeanAggregator,
     PointAggregator,
     SurfaceCues,
@@ -75,7 +76,7 @@ def every_aggregator(cues=False, gradient=True, channels=CHANNELS) -> list[FlowA
 
 def run(aggregator: FlowAggregator, track: FlowTrack, maps: torch.Tensor, scene: TrackScene, rays: int = 3):
     """Features of a track whose frames' maps are `maps` (T, h, w, C)."""
-    return aggregator(track, dict(enumerate(aggregator.project_maps(maps))), scene, rays)
+    return aggregator(track, dict(enumerate(map(FrameMap, maps))), scene, rays)
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,15 @@ def test_projecting_maps_first_equals_reading_first(scene, monkeypatch, kind, gr
     for first in (True, False):
         monkeypatch.setattr(FlowAggregator, "project_first", property(lambda self, first=first: first))
         found.append(run(aggregator, track, maps, scene))
+        prepared = {frame: aggregator.prepare(cells) for frame, cells in enumerate(maps)}
+        assert (prepared[0].own is not None) == first and (prepared[0].other is not None) == (first and kind > 0)
+        found.append(aggregator(track, prepared, scene, 3))
     for name in ("current", "neighbours", "motion"):
-        one, other = (getattr(features, name) for features in found)
-        assert (one is None) == (other is None)
-        if one is not None:
-            torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+        one, *others = (getattr(features, name) for features in found)
+        for other in others:
+            assert (one is None) == (other is None)
+            if one is not None:
+                torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
 def test_wide_maps_are_projected_first_and_narrow_ones_read_first():
