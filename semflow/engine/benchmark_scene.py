@@ -68,13 +68,13 @@ def random_scene(data: DataConfig, frames: int, height: int, width: int, classes
         noise(classes).argmax(-1), label_map)
 
 
-def random_context(model: SemanticFlow, scene: KeptScene) -> SceneContext:
-    """The scene as `SemanticFlow.encode` gives it, with random maps of the right size for the deep encoders."""
+def random_context(model: SemanticFlow, index: int, scene: KeptScene) -> SceneContext:
+    """Scene `index` as `SemanticFlow.encode` gives it, with random maps of the right size for the deep encoders."""
     frames = scene.rgb.permute(0, 3, 1, 2)
     video = None if model.video_encoder.trainable else random_features(model, model.video_encoder, frames)
     code = clip_descriptor(frames) if video is None else video.code
     image = random_features(model, model.image_encoder, frames) if model.image_encoder.channels else None
-    return SceneContext(0, len(frames), scene.cameras, scene.space, scene.rgb, video, code, image, scene.cues)
+    return SceneContext(index, len(frames), scene.cameras, scene.space, scene.rgb, video, code, image, scene.cues)
 
 
 def random_features(model: SemanticFlow, encoder: nn.Module, frames: Tensor) -> FrameFeatures:
