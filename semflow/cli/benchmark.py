@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from semflow.utils.errors import ConfigError
+from semflow.utils.errors import ConfigError, SemflowError
 
 if TYPE_CHECKING:
     from semflow.config.schema import Config
     from semflow.engine.benchmark import BenchmarkSettings
+    from semflow.engine.benchmark_quality import Quality
     from semflow.engine.benchmark_report import Part
 
 CASE_NAMES = ("static", "dynamic", "stages", "render", "encode", "sweep", "quality")
@@ -55,15 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", type=Path, metavar="FILE", help="also write everything to FILE")
     group.add_argument("--read", type=Path, nargs="+", metavar="FILE", help="measure nothing: show these records instead")
     group.add_argument("--compare", type=Path, metavar="OLD", help="compare with an older record, in products")
-    group.add_argument("--plots", type=Path, metavar="FOLDER",
-                       help='draw benchmark_stages.png, benchmark_sweeps.png, benchmark_quality.png (pip install -e ".[plots]")')
+    group.add_argument("--plots", type=Path, metavar="FOLDER", help="draw benchmark_stages.png, benchmark_sweeps.png and "
+                       'benchmark_quality.png there (pip install -e ".[plots]")')
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
     """Options on what is measured."""
     parser.add_argument("--preset", default="published", metavar="LIST",
-                        help="sizes, one or several: published (1024 x 64 at 480x270), small (128 x 32 at 240x135), fast (the "
-                             "demo's configuration at 240x135); default: %(default)s. The options below go before it")
+                        help="sizes, one or several: published (1024 x 64 at 480x270), small (128 x 32 at 240x135), fast "
+                             "(the demo's configuration at 240x135); default: %(default)s. The options below go before it")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (default: the published model; "
                         "for --preset fast configs/balloon.txt); its rays and samples count unless they are given here")
     parser.add_argument("--cases", metavar="LIST",
@@ -74,11 +75,11 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     for name, default in (("frames", 12), ("classes", 6), ("scenes", 1)):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
     parser.add_argument("--sweep", nargs="+", default=[], metavar="AXIS=N,N,…",
-                        help="case sweep on these values instead of a small grid around the preset, e.g. rays=256,512")
+                        help="case sweep on these values, as in rays=256,512, not on a small grid around the preset")
     parser.add_argument("--render-size", default="480x270", metavar="WxH", help="of rendered frames (default: %(default)s)")
     parser.add_argument("--run", type=Path, help="render this trained run instead of random networks")
     parser.add_argument("--repeats", type=int, default=5, metavar="N",
-                        help="timed steps, after one untimed; of frames and clips a tenth, at least one (default: %(default)s)")
+                        help="timed steps, after one untimed; frames and clips: a tenth, at least one (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--recompute", action=argparse.BooleanOptionalAction, help="as train.recompute; published: on")
@@ -116,10 +117,8 @@ def run(args: argparse.Namespace) -> int:
     if args.plots is not None:
         require_matplotlib()  # before minutes of measuring
     old = read_record(args.compare) if args.compare else None
-    if args.read:
-        records = [read_record(path) for path in args.read]
-    else:
-        records = [make_record([measure_part(args, preset) for preset in presets])]
+    parts = [] if args.read else [measure_part(args, preset) for preset in presets]
+    records = [read_record(path) for path in args.read] if args.read else [make_record(parts)]
     print("\n\n".join(format_record(record) for record in records))
     if args.json is not None:
         write_json(args.json, records[0])
@@ -129,6 +128,9 @@ def run(args: argparse.Namespace) -> int:
     if args.plots is not None:
         for path in draw_plots(records, args.plots):
             print(f"drawn: {path}")
+    failures = [failure for part in parts for failure in part.failures]
+    if failures:
+        raise SemflowError(f"{len(failures)} case(s) could not be measured, the first: {failures[0]}")
     return 0
 
 
@@ -139,7 +141,8 @@ def checked(args: argparse.Namespace) -> list[str]:
         if value is not None and value < low:
             raise ConfigError(f"{name} = {value}: must be at least {low}")
     presets, cases = words(args.preset, "preset", tuple(PRESETS)), words(args.cases or "", "cases", CASE_NAMES)
-    minutes(args), render_size(args)
+    minutes(args)
+    render_size(args)
     if args.config and len(presets) > 1:
         raise ConfigError(f"preset = {args.preset}: a --config goes with one preset")
     if args.sweep and cases and "sweep" not in cases:
@@ -180,31 +183,40 @@ def render_size(args: argparse.Namespace) -> tuple[int, int]:
 
 
 def measure_part(args: argparse.Namespace, name: str) -> Part:
-    """All cases of one preset."""
-    from semflow.engine.benchmark import measure
+    """All cases of one preset; what cannot be measured, as where memory runs out, is noted and the others go on."""
+    from semflow.engine import benchmark
     from semflow.engine.benchmark_report import Part, load_average
     from semflow.engine.benchmark_sweep import default_sweeps, measure_sweeps, parse_sweeps
 
-    preset = PRESETS[name]
-    settings = settings_of(args, preset, sized_config(args, name))
+    settings = settings_of(args, PRESETS[name], sized_config(args, name))
     sweeps = parse_sweeps(args.sweep, settings) or default_sweeps(settings)
-    found: dict[str, Any] = {"cases": {}, "stages": {}}
-    load = load_average()
+    part = Part(args.config.stem if args.config else name, settings, load_average())
 
-    def say(what: str) -> None:
-        print(f"measuring: {what} …", flush=True)
+    def attempt(settings: BenchmarkSettings, case: str):
+        try:
+            return benchmark.measure(settings, case)
+        except SemflowError as error:
+            part.failures.append(f"{case}: {error}")
+            return None
 
-    for case in (step for case in cases_of(args, name) for step in PARTS_OF.get(case, (case,))):
+    for case in (one for case in cases_of(args, name) for one in PARTS_OF.get(case, (case,))):
         if case == "sweep":
-            found["sweeps"] = measure_sweeps(settings, sweeps, measure, say)
+            part.sweeps.update(measure_sweeps(settings, sweeps, attempt, say))
         elif case == "quality":
-            found["quality"] = quality(args, settings.config, say)
+            part = replace(part, quality=quality(args, settings.config))
         else:
-            say(f"{name}, {case}")
-            kind, _, step = case.partition("-")
-            kept, key = (found["stages"], step) if kind == "stages" else (found["cases"], case)
-            kept[key] = measure(settings, case)
-    return Part(args.config.stem if args.config else name, settings, load, **found)
+            say(f"{part.name}, {case}")
+            found = attempt(settings, case)
+            if found is not None:
+                kind, _, step = case.partition("-")
+                kept, key = (part.stages, step) if kind == "stages" else (part.cases, case)
+                kept[key] = found
+    return part
+
+
+def say(what: str) -> None:
+    """Tell what is going on."""
+    print(f"measuring: {what} …", flush=True)
 
 
 def cases_of(args: argparse.Namespace, name: str) -> list[str]:
@@ -246,7 +258,7 @@ def sized_config(args: argparse.Namespace, name: str) -> Config:
     return replace(config, train=replace(config.train, recompute=recompute))
 
 
-def quality(args: argparse.Namespace, config: Config, say):
+def quality(args: argparse.Namespace, config: Config) -> Quality:
     """The curve of a configuration on its scenes, or on those of the options."""
     from semflow.cli.evaluate import load_scenes
     from semflow.cli.train import make_missing_demo_scene

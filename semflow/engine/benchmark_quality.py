@@ -6,7 +6,7 @@ along one run, the longest. Everything lies in one folder, and a repeated call g
 
 <out>/pilot/              a few steps of each stage; `steps.json`: their times
 <out>/minutes-M/          run folder of M minutes, its evaluation in `eval/`
-<out>/minutes-M/marks/    checkpoints along the run, evaluated in `eval/minutes-N/`
+<out>/along-M/            the same with checkpoints on the way in `marks/`, evaluated in `eval/minutes-N/`
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Quality:
 
     Attributes:
         scenes: trained in one model. mode: `runs` or `along`. protocol: version. every: one in N views judged.
-        step_seconds: stage -> time of a step in the pilot. setup_seconds: reading, calibrating and encoding the scenes, once.
+        step_seconds: stage -> time of a step in the pilot. setup_seconds: reading, calibrating, encoding the scenes, once.
         points: by time.
     """
 
@@ -157,17 +157,25 @@ def measure_quality(plan: QualityPlan, judge: Callable[[Path, Path], None], say:
     steps = {name: pilot[name] for name in ("static", "dynamic") if name in pilot}
     points = []
     for minutes in plan.minutes[-1:] if plan.along else plan.minutes:
-        say(f"quality: training for {minutes:g} min")
+        say(f"quality, training for {minutes:g} min")
         config = fitted(plan.config, 60 * minutes, steps)
-        folder = RunFolder(plan.out / f"minutes-{minutes:g}")
-        config = replace(config, out=str(folder.path))
-        train_to_the_end(config, plan.minutes[:-1] if plan.along else ())
-        for mark in plan.minutes[:-1] if plan.along else ():
-            if mark_path(folder, mark).exists():
-                points.append(judged(plan, config, mark, mark_path(folder, mark), folder.eval / f"minutes-{mark:g}", judge))
-        points.append(judged(plan, config, minutes, folder.require_checkpoint(), folder.eval, judge))
+        config = replace(config, out=str(plan.out / f"{'along' if plan.along else 'minutes'}-{minutes:g}"))
+        points += run_and_judge(plan, config, minutes, judge, say)
     mode = "along" if plan.along else "runs"
     return Quality(plan.config.data.scenes, mode, plan.protocol.version, plan.every, steps, pilot["setup"], points)
+
+
+def run_and_judge(plan: QualityPlan, config: Config, minutes: float, judge: Callable[[Path, Path], None],
+                  say: Callable[[str], None]) -> list[QualityPoint]:
+    """Points of one run: its end, and with `along` the marks before it."""
+    folder, marks, points = RunFolder(config.out), plan.minutes[:-1] if plan.along else (), []
+    train_to_the_end(config, marks)
+    for mark in marks:
+        if mark_path(folder, mark).exists():
+            points.append(judged(plan, config, mark, mark_path(folder, mark), folder.eval / f"minutes-{mark:g}", judge))
+        else:
+            say(f"quality, no checkpoint at {mark:g} min: the run was shorter, or made without this mark")
+    return [*points, judged(plan, config, minutes, folder.require_checkpoint(), folder.eval, judge)]
 
 
 def run_pilot(plan: QualityPlan) -> dict[str, float]:
@@ -181,7 +189,8 @@ def run_pilot(plan: QualityPlan) -> dict[str, float]:
         setup = time.perf_counter() - start
         if not trainer.run():
             raise KeyboardInterrupt
-        medians = {name: statistics.median(seconds[PILOT_WARM_UP:] or seconds) for name, seconds in trainer.step_seconds.items()}
+        medians = {name: statistics.median(seconds[PILOT_WARM_UP:] or seconds)
+                   for name, seconds in trainer.step_seconds.items()}
         write_json(times, medians | {"setup": setup})
     return json.loads(times.read_text(encoding="utf-8"))
 

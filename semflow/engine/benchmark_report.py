@@ -38,6 +38,7 @@ class Part:
         name: of the preset or of the configuration file. settings: sizes.
         load: of the machine, one minute's average, before the first case; None where the system does not tell.
         cases: case -> figures. stages: step -> stages. sweeps: axis -> points. quality: a curve, or None.
+        failures: what could not be measured, and why.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Part:
     stages: dict[str, StageTimes] = field(default_factory=dict)
     sweeps: dict[str, list[SweepPoint]] = field(default_factory=dict)
     quality: Quality | None = None
+    failures: list[str] = field(default_factory=list)
 
 
 def make_record(parts: list[Part]) -> dict[str, Any]:
@@ -115,7 +117,8 @@ def part_record(part: Part) -> dict[str, Any]:
         "settings": settings | {"config": config_to_dict(part.settings.config)},
         "cases": {case: asdict(found) for case, found in part.cases.items()},
         "stages": {step: asdict(found) for step, found in part.stages.items()},
-        "sweeps": {axis: [{"value": p.value, **asdict(p.measurement)} for p in points] for axis, points in part.sweeps.items()},
+        "sweeps": {axis: [{"value": point.value, **asdict(point.measurement)} for point in points]
+                   for axis, points in part.sweeps.items()},
         "quality": None if part.quality is None else asdict(part.quality) | {"scenes": list(part.quality.scenes)},
         "notes": notes(part),
     }
@@ -123,9 +126,10 @@ def part_record(part: Part) -> dict[str, Any]:
 
 def notes(part: Part) -> list[str]:
     """What the figures are of."""
-    lines = ["products: time divided by that of a float32 matrix product of the same moment"]
+    lines = [f"not measured: {failure}" for failure in part.failures]
+    lines.append("products: time divided by that of a float32 matrix product of the same moment")
     if part.cases or part.sweeps:
-        lines += ["steps: all losses of the configuration, forward, backward, clip and Adam, on a frame with both neighbours",
+        lines += ["steps: all losses of the configuration, forward, backward, clip, Adam, on a frame with both neighbours",
                   "peak: of the process of the case on a CPU, of torch's allocations on CUDA; data and features included"]
     if part.settings.config.train.recompute and (part.cases or part.sweeps):
         lines.append("train.recompute is on: activations of the dynamic branch are computed twice")
@@ -145,21 +149,23 @@ def notes(part: Part) -> list[str]:
 def format_record(record: dict[str, Any]) -> str:
     """The figures as text: the conditions, and per part its sizes, tables and notes."""
     found = record["conditions"]
-    lines = [f"{found['device']}, {found['cpu']}, {found['threads']} threads, {found['cores']} cores; torch {found['torch']}, "
-             f"python {found['python']}, commit {found['commit']}; a product: {record['product']}"]
+    lines = [f"{found['device']}, {found['cpu']}, {found['threads']} threads, {found['cores']} cores; torch "
+             f"{found['torch']}, python {found['python']}, commit {found['commit']}; a product: {record['product']}"]
     for part in record["parts"]:
         tables = [case_table(part), *stage_tables(part), *sweep_tables(part), quality_table(part)]
-        lines += ["", sizes(part), "", *(f"{text}\n" for text in tables if text), *part["notes"]]
+        lines += ["", *sizes(part), f"load {part['load']}", "", *(f"{text}\n" for text in tables if text), *part["notes"]]
     return "\n".join(lines)
 
 
-def sizes(part: dict[str, Any]) -> str:
-    """One line on what was measured."""
+def sizes(part: dict[str, Any]) -> list[str]:
+    """The name, and the sizes of the random scenes where any were used."""
     settings = part["settings"]
+    if not any(part[kind] for kind in ("cases", "stages", "sweeps")):
+        return [part["name"]]
     steps = [f"{name} step {stage['rays']} rays x {stage['samples']} samples"
              for name in ("static", "dynamic") for stage in [settings["config"][f"{name}_stage"]]]
-    return (f"{part['name']}: {settings['scenes']} scene(s) of {settings['frames']} frames of {settings['width']}x"
-            f"{settings['height']}, {settings['classes']} classes; {'; '.join(steps)}; load {part['load']}")
+    return [f"{part['name']}: {settings['scenes']} scene(s) of {settings['frames']} frames of {settings['width']}x"
+            f"{settings['height']}, {settings['classes']} classes", "; ".join(steps)]
 
 
 def case_table(part: dict[str, Any]) -> str:
@@ -180,7 +186,7 @@ def stage_tables(part: dict[str, Any]) -> Iterable[str]:
         whole = found["watched_seconds"]
         rows = [(f"{step} step, stage", "time", "share", "products", "calls")]
         rows += [(name, seconds(s["seconds"]), f"{s['seconds'] / whole:.1%}", f"{s['products']:.3g}", str(s["calls"] or ""))
-                 for name, s in found["stages"].items()]
+                 for name, s in found["stages"].items() if s["seconds"]]
         rows += [("sum", seconds(whole), "100.0%", f"{whole / found['product_seconds']:.3g}", ""),
                  ("step, not watched", seconds(found["step"]["seconds"]), "", f"{found['step']['products']:.3g}", "")]
         yield table(rows)
@@ -198,11 +204,13 @@ def quality_table(part: dict[str, Any]) -> str:
     quality = part["quality"]
     if quality is None:
         return ""
-    rows = [(f"{', '.join(quality['scenes'])}: training", "seconds", "products", "steps", "PSNR", "foreground mIoU per image")]
+    scenes = ", ".join(quality["scenes"])
+    rows = [(f"{scenes}: training", "seconds", "products", "steps", "PSNR", "foreground mIoU per image")]
     for point in quality["points"]:
         metrics = [f"{score(point['ours'][key], digits)} ({score(point['copying'][key], digits)})"
                    for key, digits in (("psnr", 2), ("miou_foreground", 3))]
-        rows.append((f"{point['minutes']:g} min", f"{point['seconds']:.1f}", f"{point['seconds'] / point['product_seconds']:.0f}",
+        in_products = f"{point['seconds'] / point['product_seconds']:.0f}"
+        rows.append((f"{point['minutes']:g} min", f"{point['seconds']:.1f}", in_products,
                      f"{point['static_steps']} + {point['dynamic_steps']}", *metrics))
     return table(rows)
 

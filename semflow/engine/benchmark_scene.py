@@ -61,7 +61,8 @@ def random_scene(data: DataConfig, frames: int, height: int, width: int, classes
     flows = [6.0 * (noise(2) - 0.5) * width / 480 for _ in range(2)]  # up to 3 pixels at 480x270
     valid = [lowest_share(noise(1)[..., 0], CONSISTENT_SHARE) for _ in range(2)]
     valid[0][-1], valid[1][0] = False, False
-    label_map = LabelMap(tuple(f"class {k}" for k in range(classes)), torch.zeros(classes, 3, dtype=torch.uint8), (classes - 1,))
+    names = tuple(f"class {k}" for k in range(classes))
+    label_map = LabelMap(names, torch.zeros(classes, 3, dtype=torch.uint8), (classes - 1,))
     return SceneData(
         "random", noise(3), cameras, make_space(data.space, cameras, data.clip_to_bounds), 0.1 + 0.8 * noise(1)[..., 0],
         lowest_share(noise(1)[..., 0], MOVING_SHARE), flows[0], valid[0], flows[1], valid[1],

@@ -74,15 +74,16 @@ def at(settings: BenchmarkSettings, axis: str, value: int) -> BenchmarkSettings:
 
 def measure_sweeps(
     settings: BenchmarkSettings, sweeps: Mapping[str, Sequence[int]],
-    measure: Callable[[BenchmarkSettings, str], Measurement], say: Callable[[str], None],
+    measure: Callable[[BenchmarkSettings, str], Measurement | None], say: Callable[[str], None],
 ) -> dict[str, list[SweepPoint]]:
     """Measure every point in a process of its own; a point that several axes share is measured once.
 
     Args:
-        sweeps: axis -> values. measure: as `benchmark.measure`. say: is told about each point.
+        sweeps: axis -> values. measure: as `benchmark.measure`, or None: the point is left out.
+        say: is told about each point.
     """
     settings = replace(settings, repeats=min(settings.repeats, MOST_REPEATS))
-    known: dict[BenchmarkSettings, Measurement] = {}
+    known: dict[BenchmarkSettings, Measurement | None] = {}
     found: dict[str, list[SweepPoint]] = {}
     for axis, values in sweeps.items():
         for value in values:
@@ -90,5 +91,6 @@ def measure_sweeps(
             if point not in known:
                 say(f"sweep {axis} = {value}")
                 known[point] = measure(point, SWEEP_CASE)
-            found.setdefault(axis, []).append(SweepPoint(value, known[point]))
+            if known[point] is not None:
+                found.setdefault(axis, []).append(SweepPoint(value, known[point]))
     return found

@@ -19,7 +19,9 @@ Parts = list[tuple[str, dict[str, Any]]]  # label, part
 
 STEP_COLORS = {"static": "#4c8fbf", "dynamic": "#d9763d"}
 GIGABYTE = 1e9
-AXIS_TITLES = {"rays": "rays per step", "samples": "samples per ray", "frames": "frames", "scenes": "scenes", "classes": "classes"}
+MOST_TICKS = 5  # more values of an axis would not fit below it
+AXIS_TITLES = {
+    "rays": "rays per step", "samples": "samples per ray", "frames": "frames", "scenes": "scenes", "classes": "classes"}
 METRIC_TITLES = {"psnr": "PSNR, held-out views (dB)", "miou_foreground": "foreground mIoU per image, held-out views"}
 
 
@@ -69,23 +71,24 @@ def figure(width: float, height: float) -> Figure:
 
 
 def draw_stages(parts: Parts) -> Figure:
-    """Bars of the stages of both steps, one panel per part, in seconds."""
-    names = [name for name in next(iter(parts[0][1]["stages"].values()))["stages"]]
+    """Bars of the stages of both steps, one panel per part, in milliseconds."""
+    names = list(next(iter(parts[0][1]["stages"].values()))["stages"])
     picture = figure(6.2 * len(parts), 0.42 * len(names) + 1.6)
     for ax, (label, part) in zip(picture.subplots(1, len(parts), squeeze=False)[0], parts):
         steps = part["stages"]
         height = 0.8 / len(steps)
         for number, (step, found) in enumerate(steps.items()):
             places = [i + (number - (len(steps) - 1) / 2) * height for i in range(len(names))]
-            values = [found["stages"][name]["seconds"] for name in names]
+            values = [1000 * found["stages"][name]["seconds"] for name in names]
+            shown = [f"{value:.3g}" if value else "" for value in values]
             legend = f"{step} step: {found['watched_seconds']:.3g} s ({found['step']['seconds']:.3g} s not watched)"
             bars = ax.barh(places, values, height, color=STEP_COLORS[step], label=legend)
-            ax.bar_label(bars, [f"{v:.3g}" if v else "" for v in values], padding=3, fontsize=7)
+            ax.bar_label(bars, shown, padding=3, fontsize=7)
         settings = part["settings"]["config"]["dynamic_stage"]
         ax.set_title(f"{label}, dynamic {settings['rays']} rays x {settings['samples']} samples", fontsize=10)
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
-        ax.set_xlabel("exclusive time in a step (s)")
+        ax.set_xlabel("exclusive time in a step (ms)")
         ax.margins(x=0.12)
         ax.legend(fontsize=8, loc="lower right")
     return picture
@@ -97,16 +100,18 @@ def draw_sweeps(parts: Parts) -> Figure:
     picture = figure(3.0 * len(axes_names) + 0.6, 5.4)
     panels = picture.subplots(2, len(axes_names), squeeze=False)
     for column, axis in enumerate(axes_names):
-        for label, part in parts:
-            points = part["sweeps"].get(axis, [])
-            values = [point["value"] for point in points]
-            panels[0][column].plot(values, [point["seconds"] for point in points], "o-", label=label)
-            panels[1][column].plot(values, [point["peak_bytes"] / GIGABYTE for point in points], "o-", label=label)
+        curves = [(label, part["sweeps"].get(axis, [])) for label, part in parts]
+        values = sorted({point["value"] for _, points in curves for point in points})
+        for label, points in curves:
+            places = [point["value"] for point in points]
+            panels[0][column].plot(places, [point["seconds"] for point in points], "o-", label=label)
+            panels[1][column].plot(places, [point["peak_bytes"] / GIGABYTE for point in points], "o-", label=label)
         for row in panels:
             row[column].set_xlabel(AXIS_TITLES[axis])
             row[column].set_ylim(bottom=0)
             row[column].grid(alpha=0.3)
-            row[column].set_xticks(sorted({p["value"] for _, part in parts for p in part["sweeps"].get(axis, [])}))
+            if len(values) <= MOST_TICKS:
+                row[column].set_xticks(values)
     panels[0][0].set_ylabel("dynamic step (s)")
     panels[1][0].set_ylabel("peak memory (GB)")
     panels[0][0].legend(fontsize=8)
