@@ -43,7 +43,8 @@ class BenchmarkSettings:
         config: sizes of the networks and of the steps (rays, samples, losses of both stages), and of rendering.
         height, width, frames, classes: of each random scene. scenes: how many share the rays of a step.
         render_height, render_width: of a rendered frame. run: folder of a trained run to render ("": random networks).
-        repeats: timed steps per case, after one that is not timed (frames and encodings: one in ten, at least one).
+        repeats: timed steps per case, after one that is not timed (stages: half as many; frames and encodings: a tenth;
+            at least one).
         threads: CPU threads (0 = torch's choice). device: where the networks run.
     """
 
@@ -99,7 +100,7 @@ def measure_here(settings: BenchmarkSettings, case: str) -> Measurement | StageT
     if case in STAGE_CASES:
         kept_activations = replace(settings.config, train=replace(settings.config.train, recompute=False))
         bench = build_bench(replace(settings, config=kept_activations), device)
-        return time_stages(step_of(bench, STAGE_CASES[case]), settings.repeats, device)
+        return time_stages(step_of(bench, STAGE_CASES[case]), max(1, settings.repeats // 2), device)
     bench = build_bench(settings, device)
     if case == "encode":
         return time_work(encode_clip(bench), rare, device)
