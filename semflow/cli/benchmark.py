@@ -79,7 +79,8 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--render-size", default="480x270", metavar="WxH", help="of rendered frames (default: %(default)s)")
     parser.add_argument("--run", type=Path, help="render this trained run instead of random networks")
     parser.add_argument("--repeats", type=int, default=5, metavar="N",
-                        help="timed steps, after one untimed; stages: half as many, frames and clips: a tenth (default: %(default)s)")
+                        help="timed steps, after one untimed; stages: half as many, frames and clips: a tenth "
+                             "(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--recompute", action=argparse.BooleanOptionalAction, help="as train.recompute; published: on")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from semflow.engine.benchmark_report import TITLES, table
+from semflow.engine.benchmark_report import TITLES, digits, seconds, table
 
 SAME_CONDITIONS = ("cpu", "cores", "threads", "device", "torch", "python")
 BUSY = 1.3  # a product that takes this many times longer: other work was going on
@@ -25,7 +25,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> str:
         lines += part_warnings(before[part["name"]], part)
         first, second = products(before[part["name"]]), products(part)
         rows = [(part["name"], "products before", "after", "after / before")]
-        rows += [(name, f"{first[name]:.3g}", f"{second[name]:.3g}", ratio(first[name], second[name]))
+        rows += [(name, digits(first[name]), digits(second[name]), ratio(first[name], second[name]))
                  for name in second if name in first]
         lines += ["", table(rows) or f"{part['name']}: the records share no figure"]
     return "\n".join(lines).lstrip("\n")
@@ -61,7 +61,7 @@ def part_warnings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if all(beside):
         means = [sum(times) / len(times) for times in beside]
         if max(means) > BUSY * min(means):
-            lines.append(f"warning: {name}: a product took {means[0] * 1000:.3g} ms before, {means[1] * 1000:.3g} ms after "
+            lines.append(f"warning: {name}: a product took {seconds(means[0])} before, {seconds(means[1])} after "
                          f"(load {old['load']}, {new['load']}): the machine was not equally busy")
     return lines
 

@@ -171,13 +171,13 @@ def sizes(part: dict[str, Any]) -> list[str]:
 def case_table(part: dict[str, Any]) -> str:
     """Steps, frames and encoding."""
     return table([("case", "time", "per second", "products", "one product", "peak memory", "runs")] + [
-        (TITLES[case], seconds(m["seconds"]), f"{1 / m['seconds']:.3g}", *figures(m), str(m["runs"]))
+        (TITLES[case], seconds(m["seconds"]), digits(1 / m["seconds"]), *figures(m), str(m["runs"]))
         for case, m in part["cases"].items()])
 
 
 def figures(m: dict[str, Any]) -> tuple[str, str, str]:
     """Products, time of a product and peak memory of a measurement."""
-    return f"{m['products']:.3g}", seconds(m["product_seconds"]), f"{m['peak_bytes'] / 1e9:.2f} GB"
+    return digits(m["products"]), seconds(m["product_seconds"]), f"{m['peak_bytes'] / 1e9:.2f} GB"
 
 
 def stage_tables(part: dict[str, Any]) -> Iterable[str]:
@@ -185,10 +185,10 @@ def stage_tables(part: dict[str, Any]) -> Iterable[str]:
     for step, found in part["stages"].items():
         whole = found["watched_seconds"]
         rows = [(f"{step} step, stage", "time", "share", "products", "calls")]
-        rows += [(name, seconds(s["seconds"]), f"{s['seconds'] / whole:.1%}", f"{s['products']:.3g}", str(s["calls"] or ""))
+        rows += [(name, seconds(s["seconds"]), f"{s['seconds'] / whole:.1%}", digits(s["products"]), str(s["calls"] or ""))
                  for name, s in found["stages"].items() if s["seconds"]]
-        rows += [("sum", seconds(whole), "100.0%", f"{whole / found['product_seconds']:.3g}", ""),
-                 ("step, not watched", seconds(found["step"]["seconds"]), "", f"{found['step']['products']:.3g}", "")]
+        rows += [("sum", seconds(whole), "100.0%", digits(whole / found["product_seconds"]), ""),
+                 ("step, not watched", seconds(found["step"]["seconds"]), "", digits(found["step"]["products"]), "")]
         yield table(rows)
 
 
@@ -207,17 +207,17 @@ def quality_table(part: dict[str, Any]) -> str:
     scenes = ", ".join(quality["scenes"])
     rows = [(f"{scenes}: training", "seconds", "products", "steps", "PSNR", "foreground mIoU per image")]
     for point in quality["points"]:
-        metrics = [f"{score(point['ours'][key], digits)} ({score(point['copying'][key], digits)})"
-                   for key, digits in (("psnr", 2), ("miou_foreground", 3))]
+        metrics = [f"{score(point['ours'][key], places)} ({score(point['copying'][key], places)})"
+                   for key, places in (("psnr", 2), ("miou_foreground", 3))]
         in_products = f"{point['seconds'] / point['product_seconds']:.0f}"
         rows.append((f"{point['minutes']:g} min", f"{point['seconds']:.1f}", in_products,
                      f"{point['static_steps']} + {point['dynamic_steps']}", *metrics))
     return table(rows)
 
 
-def score(value: float | None, digits: int) -> str:
+def score(value: float | None, places: int) -> str:
     """A metric, or a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{places}f}"
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
@@ -231,4 +231,9 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 def seconds(value: float) -> str:
     """A duration with three digits, in ms below a second."""
-    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
+    return f"{digits(value * 1000)} ms" if value < 1 else f"{digits(value)} s"
+
+
+def digits(value: float) -> str:
+    """Three significant digits, or all before the point; no exponent for large numbers."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semflow.engine.benchmark_report import digits, seconds
 from semflow.utils.errors import ConfigError
 from semflow.utils.files import atomic_path
 
@@ -26,8 +27,10 @@ METRIC_TITLES = {"psnr": "PSNR, held-out views (dB)", "miou_foreground": "foregr
 
 
 def require_matplotlib() -> None:
-    """Raises:
-        ConfigError: it is not installed.
+    """Check that matplotlib is installed.
+
+    Raises:
+        ConfigError: it is not.
     """
     if find_spec("matplotlib") is None:
         raise ConfigError('plots: matplotlib is not installed; run pip install -e ".[plots]"')
@@ -47,11 +50,11 @@ def draw_plots(records: Sequence[Record], folder: Path) -> list[Path]:
     figures = {"stages": draw_stages, "sweeps": draw_sweeps, "quality": draw_quality}
     written = []
     for name, draw in figures.items():
-        key = [(label, part) for label, part in parts if part[name]]
-        if key:
+        known = [(label, part) for label, part in parts if part[name]]
+        if known:
             path = folder / f"benchmark_{name}.png"
             with atomic_path(path) as temporary:
-                draw(key).savefig(temporary, dpi=130)
+                draw(known).savefig(temporary, dpi=130)
             written.append(path)
     return written
 
@@ -80,8 +83,8 @@ def draw_stages(parts: Parts) -> Figure:
         for number, (step, found) in enumerate(steps.items()):
             places = [i + (number - (len(steps) - 1) / 2) * height for i in range(len(names))]
             values = [1000 * found["stages"][name]["seconds"] for name in names]
-            shown = [f"{value:.3g}" if value else "" for value in values]
-            legend = f"{step} step: {found['watched_seconds']:.3g} s ({found['step']['seconds']:.3g} s not watched)"
+            shown = [digits(value) if value else "" for value in values]
+            legend = f"{step} step: {seconds(found['watched_seconds'])} ({seconds(found['step']['seconds'])} not watched)"
             bars = ax.barh(places, values, height, color=STEP_COLORS[step], label=legend)
             ax.bar_label(bars, shown, padding=3, fontsize=7)
         settings = part["settings"]["config"]["dynamic_stage"]

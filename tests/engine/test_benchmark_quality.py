@@ -49,7 +49,8 @@ def data(tmp_path_factory) -> Path:
 def file(tmp_path) -> Path:
     path = tmp_path / "tiny.txt"
     lines = [f"base = {ROOT / 'configs' / 'base.txt'}", *(f"{key} = {value}" for key, value in OPTIONS.items())]
-    losses = ["static_stage.losses.rgb_static = 1", "dynamic_stage.losses.rgb_full = 1", "dynamic_stage.losses.semantic_full = 1"]
+    terms = ("static_stage.losses.rgb_static", "dynamic_stage.losses.rgb_full", "dynamic_stage.losses.semantic_full")
+    losses = [f"{term} = 1" for term in terms]
     path.write_text("\n".join(lines + losses) + "\n")
     return path
 
@@ -57,7 +58,8 @@ def file(tmp_path) -> Path:
 @pytest.fixture
 def config(file, data, tmp_path) -> Config:
     config = config_from_file(file)
-    return replace(config, device="cpu", out=str(tmp_path / "run"), data=replace(config.data, dir=str(data), scenes=("one",)))
+    own_data = replace(config.data, dir=str(data), scenes=("one",))
+    return replace(config, device="cpu", out=str(tmp_path / "run"), data=own_data)
 
 
 def plan_of(config: Config, tmp_path: Path, *minutes: float, along: bool = False) -> QualityPlan:
@@ -160,7 +162,8 @@ def test_checkpoints_along_one_run(config, tmp_path, monkeypatch):
     slow_steps(monkeypatch, 0.5)
     judge, said = Judge(), []
     found = measure_quality(plan_of(config, tmp_path, 0.05, 0.15, 0.2, along=True), judge, said.append)
-    assert found.mode == "along" and [(p.minutes, p.seconds) for p in found.points] == [(0.05, 3.0), (0.15, 9.0), (0.2, 12.0)]
+    assert found.mode == "along"
+    assert [(p.minutes, p.seconds) for p in found.points] == [(0.05, 3.0), (0.15, 9.0), (0.2, 12.0)]
     assert [(p.static_steps, p.dynamic_steps) for p in found.points] == [(6, 0), (14, 4), (14, 10)]
     again = measure_quality(plan_of(config, tmp_path, 0.1, 0.15, 0.2, along=True), judge, said.append)
     assert again.points == found.points[1:] and "no checkpoint at 0.1 min" in said[-1] and len(judge.calls) == 3

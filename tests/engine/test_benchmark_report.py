@@ -10,7 +10,7 @@ from benchmark_toys import made_up_part, tiny
 
 from semflow.cli.main import main
 from semflow.engine.benchmark_compare import compare
-from semflow.engine.benchmark_report import Part, format_record, make_record, read_record
+from semflow.engine.benchmark_report import Part, digits, format_record, make_record, read_record
 from semflow.utils.errors import DataError
 from semflow.utils.files import write_json
 
@@ -47,6 +47,12 @@ def test_tables_show_every_kind_of_figure():
     assert any("frames of 12x10, random networks" in line for line in lines)
 
 
+@pytest.mark.parametrize("value, text", [
+    (0.0123456, "0.0123"), (12.345, "12.3"), (999.4, "999"), (999.7, "1000"), (1903.2, "1903")])
+def test_numbers_have_three_digits_and_no_exponent(value, text):
+    assert digits(value) == text
+
+
 def test_sizes_of_random_scenes_are_not_said_of_a_quality_curve():
     part = replace(made_up_part(), cases={}, stages={}, sweeps={})
     assert "scene(s)" not in format_record(saved(part))
@@ -79,7 +85,7 @@ def test_a_comparison_warns_of_other_conditions():
     text = compare(old, new)
     assert "warning: cpu differs: another before" in text
     assert "warning: fast: config.dynamic_stage.rays differs: 16 before, 8 after" in text and "repeats" not in text
-    assert "a product took 1e+03 ms before, 500 ms after" in text
+    assert "a product took 1 s before, 500 ms after" in text
     assert "not in the older record" in compare(old, saved(made_up_part("small")))
 
 

@@ -120,7 +120,8 @@ def test_every_stage_of_a_step_is_found(monkeypatch, step, silent):
 def test_the_median_step_is_reported_whole(monkeypatch):
     monkeypatch.setattr(benchmark_timing, "PRODUCT_SIZE", 64)
     monkeypatch.setattr(benchmark_stages, "clock_of", lambda device: hand.clock)
-    products = iter([1.0] * 7 + [1.0, 1.0, 10.0, 10.0, 1.0, 1.0])  # before and after each step; the first are of the unwatched
+    # before and after each step; the first seven belong to the steps that are not watched
+    products = iter([1.0] * 7 + [1.0, 1.0, 10.0, 10.0, 1.0, 1.0])
     monkeypatch.setattr(benchmark_timing.Product, "seconds", lambda self: next(products))
     hand, lengths = Hand(), iter([0.0] * 4 + [5.0, 30.0, 4.0])  # 5, 3 and 4 products
 
