@@ -29,7 +29,7 @@ setup(
         "kornia",
         "safetensors",
     ],
-    extras_require={"dev": ["pytest", "scikit-learn"], "lpips": ["lpips"]},
+    extras_require={"dev": ["pytest", "scikit-learn"], "lpips": ["lpips"], "plots": ["matplotlib"]},
     entry_points={"console_scripts": ["semflow = semflow.cli.main:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

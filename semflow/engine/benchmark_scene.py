@@ -61,20 +61,21 @@ def random_scene(data: DataConfig, frames: int, height: int, width: int, classes
     flows = [6.0 * (noise(2) - 0.5) * width / 480 for _ in range(2)]  # up to 3 pixels at 480x270
     valid = [lowest_share(noise(1)[..., 0], CONSISTENT_SHARE) for _ in range(2)]
     valid[0][-1], valid[1][0] = False, False
-    label_map = LabelMap(tuple(f"class {k}" for k in range(classes)), torch.zeros(classes, 3, dtype=torch.uint8), (classes - 1,))
+    names = tuple(f"class {k}" for k in range(classes))
+    label_map = LabelMap(names, torch.zeros(classes, 3, dtype=torch.uint8), (classes - 1,))
     return SceneData(
         "random", noise(3), cameras, make_space(data.space, cameras, data.clip_to_bounds), 0.1 + 0.8 * noise(1)[..., 0],
         lowest_share(noise(1)[..., 0], MOVING_SHARE), flows[0], valid[0], flows[1], valid[1],
         noise(classes).argmax(-1), label_map)
 
 
-def random_context(model: SemanticFlow, scene: KeptScene) -> SceneContext:
-    """The scene as `SemanticFlow.encode` gives it, with random maps of the right size for the deep encoders."""
+def random_context(model: SemanticFlow, index: int, scene: KeptScene) -> SceneContext:
+    """Scene `index` as `SemanticFlow.encode` gives it, with random maps of the right size for the deep encoders."""
     frames = scene.rgb.permute(0, 3, 1, 2)
     video = None if model.video_encoder.trainable else random_features(model, model.video_encoder, frames)
     code = clip_descriptor(frames) if video is None else video.code
     image = random_features(model, model.image_encoder, frames) if model.image_encoder.channels else None
-    return SceneContext(0, len(frames), scene.cameras, scene.space, scene.rgb, video, code, image, scene.cues)
+    return SceneContext(index, len(frames), scene.cameras, scene.space, scene.rgb, video, code, image, scene.cues)
 
 
 def random_features(model: SemanticFlow, encoder: nn.Module, frames: Tensor) -> FrameFeatures:

@@ -4,50 +4,33 @@ import json
 import math
 import time
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from benchmark_toys import MEASURED, made_up_stages, tiny
 
-from semflow.engine import benchmark
 from semflow.cli.main import main
-from semflow.config.schema import PAPER_DYNAMIC_LOSSES, Config, DataConfig, EncoderConfig, ModelConfig
-from semflow.engine.benchmark import (
-    BenchmarkSettings,
-    build_bench,
-    dynamic_step,
-    measure,
-    measure_here,
-    static_step,
-    time_work,
-)
-from semflow.engine.benchmark_report import format_table, record
+from semflow.config.schema import PAPER_DYNAMIC_LOSSES, DataConfig, ModelConfig
+from semflow.engine import benchmark, benchmark_timing
+from semflow.engine.benchmark import STAGE_CASES, build_bench, measure, measure_here, step_of
 from semflow.engine.benchmark_scene import arc_cameras, random_scene
+from semflow.engine.benchmark_timing import Product, time_work
 from semflow.engine.building import encode_scenes
 from semflow.utils.errors import SemflowError
 
 CPU = torch.device("cpu")
 
 
-def tiny(kind: str = "pixels", static_kind: str = "none", width: int = 24) -> BenchmarkSettings:
-    """A published model in miniature: all losses of both stages on 8 rays of 4 samples."""
-    config = Config(
-        encoder=EncoderConfig(kind=kind, static_kind=static_kind),
-        model=ModelConfig(code_hidden=8, code_width=4, static_width=8, dynamic_width=8, flow_width=8, attention_width=8))
-    stages = {name: replace(getattr(config, name), rays=8, samples=4) for name in ("static_stage", "dynamic_stage")}
-    config = replace(config, **stages, render=replace(config.render, samples=4))
-    return BenchmarkSettings(config, 16, width, 3, 4, repeats=1, device="cpu")
-
-
 @pytest.fixture(autouse=True)
 def small_product(monkeypatch):
     """A small product keeps the tests short."""
-    monkeypatch.setattr(benchmark, "PRODUCT_SIZE", 64)
+    monkeypatch.setattr(benchmark_timing, "PRODUCT_SIZE", 64)
 
 
 def test_time_is_the_median_of_the_repeats_and_products_of_the_ratios(monkeypatch):
     clock = iter([9.0, 1.0, 8.0, 3.0, 1.0, 2.0, 1.0, 4.0, 30.0, 6.0])  # warm-up, then product, work, product
-    monkeypatch.setattr(benchmark, "seconds_of", lambda work, device: (work(), next(clock))[1])
+    monkeypatch.setattr(benchmark_timing, "seconds_of", lambda work, device: (work(), next(clock))[1])
     runs = []
     found = time_work(lambda: runs.append(1), 3, CPU)
     assert len(runs) == 4 and found.runs == 3
@@ -55,7 +38,7 @@ def test_time_is_the_median_of_the_repeats_and_products_of_the_ratios(monkeypatc
 
 
 def test_seconds_are_wall_time():
-    assert 0.05 <= benchmark.seconds_of(lambda: time.sleep(0.05), CPU) < 60
+    assert 0.05 <= benchmark_timing.seconds_of(lambda: time.sleep(0.05), CPU) < 60
 
 
 def test_peak_sees_what_a_run_holds():
@@ -88,7 +71,7 @@ def test_the_random_scene_is_plausible_and_repeatable():
 
 def test_random_features_have_the_sizes_of_the_encoders():
     bench = build_bench(tiny("slowonly", "resnet18", width=27), CPU)
-    true, random = encode_scenes(bench.model, [bench.kept])[0], bench.context
+    true, random = encode_scenes(bench.model, bench.kept)[0], bench.contexts[0]
     for name in ("video", "image"):
         for part in ("maps", "code"):
             assert getattr(getattr(random, name), part).shape == getattr(getattr(true, name), part).shape, (name, part)
@@ -97,15 +80,17 @@ def test_random_features_have_the_sizes_of_the_encoders():
 
 def test_features_that_cost_little_are_the_true_ones():
     bench = build_bench(tiny(), CPU)
-    torch.testing.assert_close(bench.context.video.maps, encode_scenes(bench.model, [bench.kept])[0].video.maps)
+    torch.testing.assert_close(bench.contexts[0].video.maps, encode_scenes(bench.model, bench.kept)[0].video.maps)
 
 
-@pytest.mark.parametrize("build, trained", [(static_step, "static"), (dynamic_step, "dynamic")])
-def test_a_step_trains_its_own_group_and_no_other(build, trained):
-    bench = build_bench(tiny(), CPU)
+@pytest.mark.parametrize("trained", ["static", "dynamic"])
+@pytest.mark.parametrize("scenes", [1, 2])
+def test_a_step_trains_its_own_group_and_no_other(trained, scenes):
+    bench = build_bench(replace(tiny(), scenes=scenes), CPU)
+    assert len({tuple(scene.data.rgb.flatten().tolist()) for scene in bench.scenes}) == scenes
     groups = bench.model.parameter_groups()
     before = {name: [p.detach().clone() for p in group] for name, group in groups.items()}
-    build(bench)()
+    step_of(bench, trained)()
     for name, group in groups.items():
         changed = any(not torch.equal(old, new) for old, new in zip(before[name], group))
         assert changed == (name == trained), name
@@ -117,21 +102,32 @@ def check(case: dict) -> None:
     assert all(math.isfinite(value) and value > 0 for value in case.values())
 
 
-def test_all_cases_make_a_record_and_a_table():
-    settings = tiny()
-    measured = {case: measure_here(settings, case) for case in benchmark.CASES}
-    found = json.loads(json.dumps(record(settings, measured)))
-    assert set(found) == {"conditions", "settings", "cases", "notes"} and set(found["cases"]) == set(benchmark.CASES)
-    for case in found["cases"].values():
-        check(case)
-    assert {"torch", "python", "cpu", "threads", "commit", "load", "device"} <= set(found["conditions"])
-    assert found["conditions"]["torch"] == torch.__version__
-    assert found["settings"]["width"] == 24 and found["settings"]["config"]["dynamic_stage"]["rays"] == 8
-    table = format_table(settings, measured)
-    assert "3 frames of 24x16, 4 classes" in table and "8 rays x 4 samples" in table
-    for title in ("static step", "dynamic step", "rendering of a frame", "encoding of the clip"):
-        assert title in table
-    assert "skipped" not in table and "skipped" in format_table(settings, {"static": measured["static"]})
+def test_the_product_is_in_full_precision(monkeypatch):
+    used = []
+    monkeypatch.setattr(benchmark_timing, "seconds_of", lambda *_: used.append(torch.get_float32_matmul_precision()) or 1.0)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        Product(CPU).seconds()
+        assert used == ["highest"] and torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_every_case_is_measured():
+    for case in benchmark.CASES:
+        found = measure_here(tiny(), case)
+        check(asdict(found.step if case in STAGE_CASES else found))
+
+
+def test_frames_are_rendered_at_their_own_size_and_from_new_views(monkeypatch):
+    asked = []
+    monkeypatch.setattr(benchmark.ModelRenderer, "render", lambda self, *view: asked.append(view))
+    work = benchmark.render_frames(tiny(), CPU, frozenset({"rgb"}))
+    for _ in range(3):
+        work()
+    assert [(view[1].height, view[1].width) for view in asked] == [(9, 16), (10, 12), (10, 12)]
+    assert [view[2:4] for view in asked] == [(1, 1.0), (2, 2.0), (0, 0.0)] and asked[0][4] == {"rgb"}
 
 
 def test_a_case_runs_in_a_process_of_its_own():
@@ -164,7 +160,7 @@ def asked(monkeypatch):
 
     def measured(settings, case):
         calls.append((case, settings))
-        return benchmark.Measurement(2.0, 0.5, 4.0, 10**9, 10**8, 5)
+        return made_up_stages(0.1) if case in STAGE_CASES else MEASURED
 
     monkeypatch.setattr(benchmark, "measure", measured)
     return calls
@@ -172,14 +168,38 @@ def asked(monkeypatch):
 
 def test_the_published_preset_is_the_default_and_skips_the_encoding(asked, tmp_path, capsys):
     assert main(["benchmark", "--device", "cpu", "--json", str(tmp_path / "out.json")]) == 0
-    assert [case for case, _ in asked] == ["static", "dynamic", "render"]
+    expected = ["static", "dynamic", "stages-static", "stages-dynamic", "render-rgb", "render-semantic", "render"]
+    assert [case for case, _ in asked] == expected
     settings = asked[0][1]
     dynamic = settings.config.dynamic_stage
     assert (dynamic.rays, dynamic.samples, settings.height, settings.width, settings.frames) == (1024, 64, 270, 480, 12)
     assert settings.config.train.recompute and settings.config.model == ModelConfig()
     assert dynamic.losses == PAPER_DYNAMIC_LOSSES
-    assert "encoding was skipped" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out.json").read_text())["cases"]["dynamic"]["products"] == 4.0
+    assert "dynamic step" in capsys.readouterr().out
+    (part,) = json.loads((tmp_path / "out.json").read_text())["parts"]
+    assert part["name"] == "published" and part["cases"]["dynamic"]["products"] == 4.0
+
+
+def test_several_presets_make_one_record(asked, tmp_path):
+    assert main(["benchmark", "--preset", "small,fast", "--device", "cpu", "--json", str(tmp_path / "out.json")]) == 0
+    small, fast = json.loads((tmp_path / "out.json").read_text())["parts"]
+    assert list(small["cases"]) == ["static", "dynamic"] and set(fast["stages"]) == {"static", "dynamic"}
+    assert set(fast["sweeps"]) == {"rays", "samples", "frames", "scenes", "classes"} and not small["sweeps"]
+    assert "encode" in fast["cases"]
+
+
+def test_what_cannot_be_measured_is_noted_and_the_rest_goes_on(monkeypatch, tmp_path, capsys):
+    def measured(settings, case):
+        if case == "static":
+            raise SemflowError("no memory")
+        return MEASURED
+
+    monkeypatch.setattr(benchmark, "measure", measured)
+    path = tmp_path / "out.json"
+    assert main(["benchmark", "--preset", "small", "--device", "cpu", "--json", str(path)]) == 2
+    (part,) = json.loads(path.read_text())["parts"]
+    assert set(part["cases"]) == {"dynamic"} and "not measured: static: no memory" in part["notes"]
+    assert "no memory" in capsys.readouterr().err
 
 
 def test_given_sizes_go_before_the_preset(asked):
@@ -197,7 +217,7 @@ def test_the_fast_form_is_measured_and_written(monkeypatch, tmp_path, capsys):
     file = tmp_path / "figures.json"
     options = ["--threads", "1", "--device", "cpu", "--cases", "static,dynamic", "--json", str(file)]
     assert main(["benchmark", "--preset", "fast", *sizes, *options]) == 0
-    found = json.loads(file.read_text())
+    (found,) = json.loads(file.read_text())["parts"]
     assert set(found["cases"]) == {"static", "dynamic"}
     for case in found["cases"].values():
         check(case)
@@ -218,6 +238,12 @@ def test_a_configuration_file_speaks_for_itself(asked, tmp_path):
     (["--frames", "2"], "frames = 2: must be at least 3"),
     (["--cases", "static,training"], "'training' is none of"),
     (["--config", "missing.txt"], "missing.txt"),
+    (["--preset", "small,huge"], "'huge' is none of"),
+    (["--preset", "small,fast", "--config", "configs/debug.txt"], "goes with one preset"),
+    (["--minutes", "1,0"], "write times above 0"),
+    (["--render-size", "480"], "WIDTHxHEIGHT"),
+    (["--sweep", "rays=1"], "rays must be at least 2"),
+    (["--read", "missing.json"], "missing.json: no such file"),
 ])
 def test_wrong_options_are_one_line(asked, arguments, part, capsys):
     assert main(["benchmark", "--device", "cpu", *arguments]) == 2

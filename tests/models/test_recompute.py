@@ -26,11 +26,11 @@ def test_gradients_are_the_same(form):
         stage = config.dynamic_stage
         losses = LossSet(stage.losses, stage.moving_only)
         renderer = Renderer(bench.model, losses.branches, Sampling(6, 0, 0.03, 0.0, stage.moving_only, True), static_frozen=True)
-        sampler = RaySampler(bench.scene.data, bench.scene.supervision, 8, static_only=False)
+        sampler = RaySampler(bench.scenes[0].data, bench.scenes[0].supervision, 8, static_only=False)
         generator = torch.Generator().manual_seed(0)
         batch = sampler.gather(2, sampler.choose(2, generator))
-        outputs = renderer.render(bench.context, batch, generator)
-        losses(outputs, batch, bench.context, bench.model)[0].backward()
+        outputs = renderer.render(bench.contexts[0], batch, generator)
+        losses(outputs, batch, bench.contexts[0], bench.model)[0].backward()
         gradients.append({n: p.grad for n, p in bench.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 20
     for name, gradient in gradients[0].items():
