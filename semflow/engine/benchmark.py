@@ -28,6 +28,7 @@ from semflow.models.semantic_flow import SceneContext, SemanticFlow
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import resolve_device, set_up_torch
 from semflow.utils.errors import SemflowError
+from semflow.utils.ranks import average_gradients
 
 CASES = ("static", "dynamic", "render", "encode")
 PRODUCT_SIZE = 2048
@@ -150,6 +151,7 @@ def training_step(bench: Bench, stage: Stage) -> Callable[[], None]:
         total, _ = losses(outputs, batch, bench.context, bench.model)
         optimizer.zero_grad(set_to_none=True)
         total.backward()
+        average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
         optimizer.step()
 
