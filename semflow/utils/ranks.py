@@ -47,6 +47,10 @@ def joined() -> Iterator[None]:
 
     Other ranks than 0 print nothing. The first rank that fails keeps its error, the others raise OtherRankFailed.
     """
+    # Optimisers import it, and it keeps the processes' group if there is one by then: the group's threads would outlive
+    # the interpreter and abort the process at its end.
+    import torch._dynamo  # noqa: F401
+
     store, number, count = next(dist.rendezvous("env://", timeout=PATIENCE))
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", rank=number, world_size=count,
                             store=dist.PrefixStore("semflow", store), timeout=PATIENCE)
@@ -160,17 +164,7 @@ def gather_rows(own: Tensor, total: int) -> Tensor:
     All ranks must compute the same from the result: the gradient that the others would send back is then this
     rank's own, times their number, and nothing is exchanged backward.
     """
-    if ranks() == 1:
-        return own
-    longest = -(-total // ranks())
-    padded = F.pad(own.detach(), (0, longest - len(own)))
-    parts = [torch.empty_like(padded) for _ in range(ranks())]
-    _exchange(dist.all_gather, parts, padded)
-    whole = torch.stack(parts, dim=1).flatten()[:total]
-    whole[own_rows()] = own
-    if whole.requires_grad:
-        whole.register_hook(lambda gradient: gradient * ranks())
-    return whole
+    return own if ranks() == 1 else _GatherRows.apply(own, total)
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
@@ -188,6 +182,21 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
     flat /= ranks()
     for parameter, part in zip(trained, flat.split([parameter.numel() for parameter in trained])):
         parameter.grad = part.view_as(parameter)
+
+
+class _GatherRows(torch.autograd.Function):
+    """See `gather_rows`."""
+
+    @staticmethod
+    def forward(ctx, own: Tensor, total: int) -> Tensor:
+        padded = F.pad(own, (0, -(-total // ranks()) - len(own)))
+        parts = [torch.empty_like(padded) for _ in range(ranks())]
+        _exchange(dist.all_gather, parts, padded)
+        return torch.stack(parts, dim=1).flatten()[:total]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient[own_rows()] * ranks(), None
 
 
 def _exchange(operation: Callable, *args, **options) -> None:
