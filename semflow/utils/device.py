@@ -40,8 +40,8 @@ def _device_of_rank(name: str) -> torch.device:
         return torch.device("cpu")
     _require_cuda("cuda", 0)
     if local_ranks() > torch.cuda.device_count():
-        raise ConfigError(f"device = {name}: {torch.cuda.device_count()} CUDA GPUs for {local_ranks()} processes; start as many "
-                          "processes as GPUs by --nproc_per_node, or use --device cpu")
+        raise ConfigError(f"device = {name}: {torch.cuda.device_count()} CUDA GPUs for {local_ranks()} processes; start as "
+                          "many processes as GPUs by --nproc_per_node, or use --device cpu")
     device = torch.device("cuda", local_rank())
     torch.cuda.set_device(device)
     return device
