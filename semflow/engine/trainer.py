@@ -28,7 +28,6 @@ from semflow.engine.stages import (
     stages_of,
 )
 from semflow.engine.tensorboard import TensorBoard
-from semflow.losses.base import mean
 from semflow.metrics.segmentation import confusion_matrix, mean_iou
 from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.model_renderer import ModelRenderer
@@ -231,8 +230,7 @@ def report_of(total: Tensor, terms: dict[str, Tensor], outputs: RenderOutputs, b
     view = outputs.full or outputs.static_view or outputs.dynamic_view
     own = batch.select(own_rows())
     with torch.no_grad():
-        (error,) = mean_over_ranks([mean((view.rgb - own.rgb).square())])
-        psnr = -10.0 * torch.log10(error)
+        psnr = -10.0 * torch.log10(sum_over_ranks((view.rgb - own.rgb).square().sum()) / batch.rgb.numel())
         confusion = confusion_matrix(own.labels, view.logits.argmax(-1), view.logits.shape[-1])
         score = mean_iou(sum_over_ranks(confusion))
         miou = torch.tensor(math.nan if score is None else score)

@@ -3,15 +3,15 @@
 A term is a function of `LossInputs` that returns a scalar, averaged under its own mask. A term whose mask is empty (a
 frame without moving pixels, a boundary frame without a neighbour) contributes zero.
 
-Where several ranks share a batch, a term returns this rank's sum over the mean number of rays of a rank: the mean over
-the ranks of its values, and of their gradients, is the mean over the whole batch. What a term exchanges between ranks
-(every mean does) may depend on the whole batch and on the model, never on the rays of this rank alone.
+Where several ranks share a batch, the counts of all means are added up over the ranks in one exchange, and a mean is this
+rank's sum over the mean count of a rank: the mean over the ranks of such values, and of their gradients, is that of the
+whole batch. Which means a term adds may depend on the whole batch and on the model, never on this rank's rays alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ class LossTerm:
     """A named loss.
 
     Attributes:
-        name: its key in `LossConfig`. weight: factor in the total. function: LossInputs -> scalar.
+        name: its key in `LossConfig`. weight: factor in the total. function: LossInputs -> scalar, or a sum of means.
         needs: what the renderer must compute for it.
     """
 
@@ -79,23 +79,51 @@ def loss_term(name: str, **needs: bool):
     return register
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Means:
+    """A sum of means over the rays of several ranks, whose counts are not yet known; it takes the place of a scalar.
+
+    Attributes:
+        sums, counts: of this rank, one of each for every mean. rest: what else was added.
+    """
+
+    sums: tuple[Tensor, ...]
+    counts: tuple[Tensor, ...]
+    rest: Tensor | float = 0.0
+
+    def __add__(self, other: Means | Tensor | float) -> Means:
+        if isinstance(other, Means):
+            return Means(self.sums + other.sums, self.counts + other.counts, self.rest + other.rest)
+        return replace(self, rest=self.rest + other)
+
+    __radd__ = __add__
+
+    def divided(self, counts: Iterator[Tensor]) -> Tensor:
+        """The scalar, once the next counts are the mean ones of a rank."""
+        return sum((total / next(counts) for total in self.sums), self.rest)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor | Means:
     """Mean of values (R,) or (R, ...) over the rays where mask (R,) holds; zero where it holds nowhere."""
     per_ray = values.flatten(1).mean(1) if values.dim() > 1 else values
-    return (per_ray * mask).sum() / count_per_rank(mask.sum())
+    total, count = (per_ray * mask).sum(), mask.sum()
+    return total / count.clamp(min=1) if ranks() == 1 else Means((total,), (count,))
 
 
-def mean(values: Tensor) -> Tensor:
+def mean(values: Tensor) -> Tensor | Means:
     """Mean of all values, of which ranks may hold different numbers."""
     if ranks() == 1:
         return values.mean()
-    return values.sum() / count_per_rank(torch.full((), values.numel(), device=values.device))
+    return Means((values.sum(),), (torch.tensor(values.numel(), device=values.device),))
 
 
-def count_per_rank(count: Tensor) -> Tensor:
-    """Mean over the ranks of a count, in sum at least 1."""
-    total = sum_over_ranks(count).clamp(min=1)
-    return total if ranks() == 1 else total / ranks()
+def over_all_ranks(values: dict[str, Tensor | Means]) -> dict[str, Tensor]:
+    """The terms as scalars whose mean over the ranks is that of the whole batch; one exchange for all of them."""
+    counts = [count for value in values.values() if isinstance(value, Means) for count in value.counts]
+    if not counts:
+        return values
+    per_rank = iter((sum_over_ranks(torch.stack(counts)).clamp(min=1) / ranks()).unbind())
+    return {name: value.divided(per_rank) if isinstance(value, Means) else value for name, value in values.items()}
 
 
 class LossSet:
@@ -124,6 +152,6 @@ class LossSet:
             outputs: renderings of this rank's rays. batch: targets of all ranks' rays.
         """
         inputs = LossInputs(outputs, batch.select(own_rows()), scene, model, self.moving_only, batch)
-        values = {term.name: term.function(inputs) for term in self.terms}
+        values = over_all_ranks({term.name: term.function(inputs) for term in self.terms})
         total = sum(term.weight * values[term.name] for term in self.terms)
         return total, values

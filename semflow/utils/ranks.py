@@ -68,12 +68,12 @@ def joined() -> Iterator[None]:
 
 def rank() -> int:
     """Number of this process, from 0; only rank 0 writes."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if _joined() else 0
 
 
 def ranks() -> int:
     """Number of processes of the run."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if _joined() else 1
 
 
 def local_rank() -> int:
@@ -197,6 +197,10 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient[own_rows()] * ranks(), None
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def _exchange(operation: Callable, *args, **options) -> None:

@@ -155,8 +155,9 @@ def folder(tmp_path_factory) -> Path:
 
 def torchrun(*arguments: object) -> subprocess.CompletedProcess:
     """Two processes of the front door, as users start them."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +231,7 @@ def test_torchrun_trains_evaluates_and_renders(folder):
     trained = torchrun("train.py", "--config", file)
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.count("finished: ") == 1 and "processes: 2" in trained.stdout
-    evaluated = torchrun("-m", "semflow.cli.main", "evaluate", "--run", config.out, "--device", "cpu")
+    evaluated = torchrun("scripts/evaluate.py", "--run", config.out, "--device", "cpu")
     assert evaluated.returncode == 0 and evaluated.stdout.count("written: ") == 1, evaluated.stderr
     metrics = Path(config.out) / "eval" / "corrected" / "metrics.json"
     found = metrics.read_text()

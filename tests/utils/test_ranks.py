@@ -7,6 +7,7 @@ import pytest
 import torch
 from several_ranks import run_ranks
 
+from semflow.encoders.positional import PlaneEncoding
 from semflow.utils import ranks as module
 from semflow.utils.errors import OtherRankFailed, RankError
 from semflow.utils.ranks import (
@@ -35,6 +36,7 @@ def refuse():
 
 def exchange(folder) -> dict:
     """Every exchange once; `fails` holds what an error of rank 0 became."""
+    torch.manual_seed(0)
     own = ROWS[own_rows()].clone().requires_grad_()
     whole = gather_rows(own, len(ROWS))
     (whole * whole.flip(0) * torch.arange(5.0)).sum().backward()
@@ -48,6 +50,7 @@ def exchange(folder) -> dict:
         "unused": unused.grad, "share": share_of_chosen(CHOSEN), "parts": gather_parts(list(own_part("abcde"))),
         "any": (any_rank(rank() == 1), any_rank(False)), "sum": sum_over_ranks(torch.tensor([rank(), 10])),
         "mean": mean_over_ranks([torch.tensor(float(rank())), torch.tensor(float("nan") if rank() else 1.0)]),
+        "variation": PlaneEncoding(torch.tensor([[[-1.0] * 4, [1.0] * 4]]), 1, (3,), (2,)).variation(0).detach(),
         "first": from_first_rank(lambda: f"rank {rank()}"), "fails": str(caught.value),
     }
 
@@ -72,6 +75,8 @@ def test_two_ranks_find_what_one_finds(tmp_path):
         assert other["sum"].tolist() == [1, 20]
         assert float(other["mean"][0]) == 0.5 and bool(other["mean"][1].isnan())
         assert other["first"] == "rank 0" and other["fails"] == "no"
+    # one channel: rank 1 has none
+    assert (found[0]["variation"] + found[1]["variation"]) / 2 == alone["variation"] and found[1]["variation"] == 0
     assert [other["share"].total for other in found] == [4, 4]
     assert [other["share"].own.tolist() for other in found] == [[True, True, False, True], [False, False, True, False]]
 
