@@ -196,12 +196,12 @@ class FieldSamples:
     logits: Tensor
     blend: Tensor | None = None
 
-    def on_rays(self, rays: int) -> FieldSamples:
-        """The samples of `rays` rays, (R*S, ...) -> (R, S, ...)."""
-        blend = None if self.blend is None else self.blend.view(rays, -1)
+    def on_rays(self, rays: int, samples: int = -1) -> FieldSamples:
+        """The samples of rays, (R*S, ...) -> (R, S, ...); `samples` says S where there may be no ray at all."""
+        size = (rays, samples)
+        blend = None if self.blend is None else self.blend.view(size)
         return FieldSamples(
-            self.density.view(rays, -1), self.rgb.view(rays, -1, 3), self.logits.view(rays, -1, self.logits.shape[-1]), blend
-        )
+            self.density.view(size), self.rgb.view(*size, 3), self.logits.view(*size, self.logits.shape[-1]), blend)
 
 
 @dataclass(frozen=True)
@@ -300,6 +300,16 @@ class RayBatch:
     surface_metric: Tensor
     triangulated_u: Tensor
     triangulated_valid: Tensor
+
+    def select(self, index: Tensor | slice) -> RayBatch:
+        """The rays at `index` with their targets (a slice, a mask or indices)."""
+        parts = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                parts[name] = value[index]
+            elif isinstance(value, dict):
+                parts[name] = {offset: values[index] for offset, values in value.items()}
+        return replace(self, rays=self.rays.select(index), **parts)
 
 
 @dataclass(frozen=True)

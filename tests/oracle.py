@@ -138,14 +138,14 @@ class Oracle:
         points = (rays.origins[:, None] + u[..., None] * rays.directions[:, None]).flatten(0, 1)
         gaps = torch.cat([u[:, 1:] - u[:, :-1], u[:, -1:] - u[:, -2:-1]], 1) * rays.directions.norm(dim=1)[:, None]
         with torch.no_grad():
-            static = self.static(points, rays.view_dirs.repeat_interleave(samples, 0), source).on_rays(count)
+            static = self.static(points, rays.view_dirs.repeat_interleave(samples, 0), source).on_rays(count, samples)
         track = self.track(points, batch.frame)
-        dynamic = self.dynamic(track).on_rays(count)
+        dynamic = self.dynamic(track).on_rays(count, samples)
         neighbours = {}
         for offset in (-1, 1):
             if offset in track.positions:
                 again = self.track(track.positions[offset], batch.frame + offset)
-                moved = self.dynamic(again).on_rays(count)
+                moved = self.dynamic(again).on_rays(count, samples)
                 everything = torch.ones(count, dtype=torch.bool)
                 neighbours[offset] = Neighbour(everything, moved, alone(moved, u, gaps), again)
         full, share = blended(static, dynamic, u, gaps)

@@ -108,7 +108,7 @@ def make_neighbour(batch: RayBatch, u: torch.Tensor, weights: torch.Tensor, offs
 def make_inputs(cameras: Cameras, outputs: RenderOutputs, batch: RayBatch, moving_only: bool = False,
                 model=None) -> LossInputs:
     """What a loss term is called with."""
-    return LossInputs(outputs, batch, context_of(cameras), model, moving_only)
+    return LossInputs(outputs, batch, context_of(cameras), model, moving_only, batch)
 
 
 def simple_case(frame: int = 1, frames: int = 3, moving_only: bool = False, batch: dict | None = None,

@@ -14,11 +14,13 @@ import importlib
 import importlib.util
 import os
 import sys
+from contextlib import nullcontext
 from typing import NoReturn, Sequence
 
 from semflow import __version__
-from semflow.utils.errors import ConfigError, SemflowError
+from semflow.utils.errors import ConfigError, OtherRankFailed, SemflowError
 
+SHARED_COMMANDS = ("train", "evaluate", "render")  # several processes can share their work
 COMMANDS = ("train", "evaluate", "render", "edit", "check", "make-scene", "prepare", "benchmark")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
@@ -38,9 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # operators that torch lacks on Apple GPUs run on the CPU; read when torch is imported
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     try:
-        status = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with _other_processes():
+            status = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # here, where a closed pipe can be dealt with
         return status
+    except OtherRankFailed:
+        return EXIT_ERROR
     except SemflowError as error:
         return _complain(str(error))
     except BrokenPipeError:  # the reader of our output has left, as in `semflow … | head`
@@ -84,6 +89,8 @@ def _run_command(name: str, argv: list[str]) -> int:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(known)}"
         raise ConfigError(f"unknown command {name!r}; {hint}")
+    if _is_shared() and name not in SHARED_COMMANDS:
+        raise ConfigError(f"{name}: works in one process; start it without torchrun")
     module = importlib.import_module(_module_name(name))
     if hasattr(module, "main"):
         return module.main(argv)
@@ -91,6 +98,19 @@ def _run_command(name: str, argv: list[str]) -> int:
                            formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     return module.run(parser.parse_args(argv))
+
+
+def _is_shared() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _other_processes():
+    """The processes that `torchrun` started with this one, joined while a block runs."""
+    if not _is_shared():
+        return nullcontext()
+    from semflow.utils.ranks import joined
+
+    return joined()
 
 
 def _module_name(command: str) -> str:

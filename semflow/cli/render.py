@@ -13,6 +13,7 @@ from tqdm import tqdm
 from semflow.geometry.trajectories import PATHS, Trajectory, make_trajectory
 from semflow.rendering.view_renderer import ViewRenderer
 from semflow.utils.errors import ConfigError
+from semflow.utils.ranks import any_rank, own_part, rank
 from semflow.viz.flow_wheel import flow_scale
 from semflow.viz.panels import side_by_side
 from semflow.viz.pictures import PICTURES, Palette, parse_pictures, renderer_needs
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or args.run / "renders" / f"{scene}_{args.path}"
     palette = make_palette(loaded, scene, trajectory, with_flow="flow" in names)
     render_pictures(loaded.renderer, scene, trajectory, names, palette, out, args.side_by_side)
-    for name in names + ((SIDE_BY_SIDE,) if args.side_by_side else ()):
+    any_rank(False)  # wait for the pictures of the others
+    for name in () if rank() else names + ((SIDE_BY_SIDE,) if args.side_by_side else ()):
         files = [picture_path(out, name, i) for i in range(len(trajectory))]
         write_video(out / f"{name}.mp4", map(read_png, files), args.fps)
         older = len(set((out / name).glob("[0-9]*.png")) - set(files))
@@ -120,9 +122,12 @@ def render_pictures(
     renderer: ViewRenderer, scene: str, trajectory: Trajectory, names: tuple[str, ...], palette: Palette, out: Path,
     beside: bool,
 ) -> None:
-    """Render every view of the path once and write its pictures; `beside` adds them beside each other."""
+    """Render every view of the path once and write its pictures; `beside` adds them beside each other.
+
+    Several ranks share the views.
+    """
     needs = renderer_needs(names)
-    for i in tqdm(range(len(trajectory)), desc=f"rendering {scene}", unit="view"):
+    for i in tqdm(own_part(range(len(trajectory))), desc=f"rendering {scene}", unit="view", disable=rank() > 0):
         time = float(trajectory.times[i])
         with torch.no_grad():
             view = renderer.render(scene, trajectory.cameras, i, time, needs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
@@ -23,10 +24,23 @@ def main(argv: Sequence[str]) -> int:
     """
     config, options = parse_arguments(argv, _add_options)
 
-    from semflow.engine.run_folder import RunFolder, RunState  # imports torch: not before the configuration is right
+    from semflow.engine.run_folder import RunState  # imports torch: not before the configuration is right
     from semflow.utils.device import resolve_device
+    from semflow.utils.ranks import from_first_rank
 
     resolve_device(config.device)  # quick checks first: nothing is made or moved for a wrong command line
+    state, checkpoint = from_first_rank(lambda: _prepare(config, options))
+    if state is not RunState.FINISHED:
+        from semflow.engine.trainer import train
+
+        train(config, resume=checkpoint)
+    return 0
+
+
+def _prepare(config: Config, options: Namespace) -> tuple[RunState, Path | None]:
+    """Look into the run folder and make a missing demo scene; the state and the checkpoint to go on from."""
+    from semflow.engine.run_folder import RunFolder, RunState
+
     folder = RunFolder(config.out)
     if options.overwrite:
         moved = folder.move_aside()
@@ -37,11 +51,7 @@ def main(argv: Sequence[str]) -> int:
     print(_announcement(folder, state), flush=True)
     if state is not RunState.FINISHED:
         make_missing_demo_scene(config)
-
-        from semflow.engine.trainer import train
-
-        train(config, resume=folder.newest_checkpoint if state is RunState.UNFINISHED else None)
-    return 0
+    return state, folder.newest_checkpoint if state is RunState.UNFINISHED else None
 
 
 def _announcement(folder: RunFolder, state: RunState) -> str:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from semflow.utils.ranks import own_rows, ranks
+
 PLANE_INIT = 0.1  # spread of a space plane's initial values around 1
 SPACE_PAIRS = ([0, 1], [0, 2], [1, 2])  # (column, row) axes of the planes over (x, y, z)
 TIME_PAIRS = ([0, 3], [1, 3], [2, 3])  # of the planes over (x, t), (y, t), (z, t)
@@ -106,18 +108,28 @@ class PlaneEncoding(nn.Module):
         return torch.cat(features).T
 
     def variation(self, scene: int) -> Tensor:
-        """Mean squared difference of neighbouring cells along the space axes of all planes, a scalar."""
+        """Mean squared difference of neighbouring cells along the space axes of all planes, a scalar.
+
+        Several ranks share the channels: the mean over the ranks of what they return is that scalar.
+        """
         terms = []
         for space, time in self.of_scene(scene):
-            terms += [space.diff(dim=3).square().mean(), space.diff(dim=2).square().mean()]
+            terms += [roughness(space, 3), roughness(space, 2)]
             if time is not None:
-                terms.append(time.diff(dim=3).square().mean())
+                terms.append(roughness(time, 3))
         return torch.stack(terms).mean()
 
     def time_roughness(self, scene: int) -> Tensor:
         """Mean squared second difference along the time axis of the space-time planes, a scalar."""
         terms = [t.diff(n=2, dim=2).square().mean() for _, t in self.of_scene(scene) if t is not None and t.shape[2] > 2]
         return torch.stack(terms).mean() if terms else torch.zeros((), device=self.boxes.device)
+
+
+def roughness(planes: Tensor, axis: int) -> Tensor:
+    """Mean squared difference along an axis of planes (3, C, rows, columns), from the channels of this rank."""
+    length = planes.shape[axis]
+    differences = planes[:, own_rows()].diff(dim=axis)
+    return differences.square().sum() * ranks() / (planes.numel() // length * (length - 1))
 
 
 def read_planes(planes: Tensor, grid: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from semflow.models.semantic_flow import SceneContext, SemanticFlow
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import resolve_device, set_up_torch
 from semflow.utils.errors import SemflowError
+from semflow.utils.ranks import average_gradients
 
 STEP_CASES = ("static", "dynamic")
 STAGE_CASES = {f"stages-{name}": name for name in STEP_CASES}
@@ -145,6 +146,7 @@ def training_step(bench: Bench, stage: Stage) -> Callable[[], None]:
             outputs = renderer.render(context, batch, generator)
             total, _ = losses(outputs, batch, context, bench.model)
             (total / len(samplers)).backward()
+        average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
         optimizer.step()
 

@@ -39,10 +39,11 @@ from semflow.engine.scores import (
     score_labels,
 )
 from semflow.metrics.image import Lpips, find_lpips
-from semflow.records import SceneData, View
+from semflow.records import SceneData, View, to_device
 from semflow.rendering.view_renderer import ViewRenderer
 from semflow.utils.errors import CheckpointError, ConfigError
 from semflow.utils.files import write_json, write_text
+from semflow.utils.ranks import gather_parts, own_part, rank
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def evaluate(
     progress: bool = True,
 ) -> EvaluationResult:
     """Render and score the scenes, write the files described above, replacing those of an earlier evaluation.
+
+    Several ranks share the views, each saves its own where they are saved, and rank 0 writes the rest. All get the result.
 
     Args:
         renderer: the model, or anything else that renders; asked for one camera after the other.
@@ -200,7 +203,8 @@ def evaluate_scene(
     scene, device = truth.scene, scoring_device(truth.scene.rgb.device)
     pairs = truth.pairs(with_unscored=save, every=every)
     shown, rows, images = choose_overview(pairs), [], []
-    for pair in tqdm(pairs, desc=f"evaluating {scene.name}", unit="view", disable=not progress):
+    own = own_part(pairs)  # camera by camera, as the renderer likes it
+    for pair in tqdm(own, desc=f"evaluating {scene.name}", unit="view", disable=not progress or rank() > 0):
         view = judge.render(judge.renderer, truth, pair)
         if save:
             save_view(folder, pair, view)
@@ -213,8 +217,10 @@ def evaluate_scene(
         groups = (seen.color_group(pair.time, pair.camera), seen.label_group(pair.time, pair.camera))
         images.append(ImageResult(pair.time, pair.camera, *groups, ours, copying))
         if pair in shown:
-            rows.append(OverviewRow(pair, rgb, labels, view))
-    save_overview(folder / "overview.png", rows, scene.label_map)
+            rows.append(to_device(OverviewRow(pair, rgb, labels, to_device(view, "cpu")), "cpu"))
+    rows, images = gather_parts(rows), gather_parts(images)
+    if rank() == 0:
+        save_overview(folder / "overview.png", rows, scene.label_map)
     groups = {name: make_group(images, name, scene.label_map, judge.protocol) for name in judge.protocol.groups}
     return SceneResult(scene, seen, images, groups, of=len(truth.pairs(with_unscored=False)))
 
@@ -234,8 +240,9 @@ def write_result(
         "mean": means,
         "scenes": {result.scene.name: result.to_json() for result in results},
     }
-    write_json(folder / "metrics.json", content)
-    write_text(folder / "table.txt", table + "\n")
+    if rank() == 0:
+        write_json(folder / "metrics.json", content)
+        write_text(folder / "table.txt", table + "\n")
     return EvaluationResult(protocol, results, means, folder, table)
 
 

@@ -40,7 +40,7 @@ class ImageScores:
 
     Attributes:
         metrics: COLOR_METRICS and LABEL_METRICS; None where there is no truth or the protocol leaves it out.
-        confusion: (K, K) pixels, all classes; None without label truth.
+        confusion: (K, K) pixels, all classes, on the CPU; None without label truth.
         confusion_foreground: (K, K) pixels with the background merged.
         objects: J and F of the foreground classes shown by truth or prediction.
     """
@@ -118,8 +118,8 @@ def score_labels(labels: Tensor, truth: Tensor, label_map: LabelMap, protocol: E
     """Every label metric of a label map (H, W) against truth (H, W)."""
     classes, foreground = len(label_map), label_map.listed_foreground
     background = background_id(classes, foreground)
-    confusion = confusion_matrix(truth, labels, classes)
-    merged = confusion_matrix(*(merge_background(ids, foreground, background) for ids in (truth, labels)), classes)
+    confusion = confusion_matrix(truth, labels, classes).cpu()
+    merged = confusion_matrix(*(merge_background(ids, foreground, background) for ids in (truth, labels)), classes).cpu()
     metrics: Metrics = {
         "miou": mean_iou(confusion),
         "miou_foreground": mean_iou(merged),

@@ -33,6 +33,7 @@ from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import describe_device, resolve_device, set_up_torch
 from semflow.utils.errors import SemflowError
+from semflow.utils.ranks import any_rank, average_gradients, mean_over_ranks, own_rows, rank, ranks, sum_over_ranks
 from semflow.viz.panels import training_panel
 
 PANEL_QUANTITIES = frozenset({"rgb", "semantic", "depth", "flow"})
@@ -50,6 +51,8 @@ class StepReport:
 
 class Trainer:
     """Trains the model of a configuration and keeps its run folder.
+
+    Several ranks do the same on rays of their own, with the same random state and the same weights; rank 0 writes.
 
     Args:
         config: the run. resume: checkpoint to go on from, None for a new start.
@@ -70,8 +73,9 @@ class Trainer:
         self.step, self.optimizer_state = 0, None
         if resume is not None:
             self.restore(load_checkpoint(resume, self.device))
-        self.folder.create(config)
-        self.announce()
+        if rank() == 0:
+            self.folder.create(config)
+            self.announce()
         self.contexts = encode_scenes(self.model, self.kept)
 
     def announce(self) -> None:
@@ -79,6 +83,8 @@ class Trainer:
         trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         lines = [f"device: {describe_device(self.device)}", f"video encoder: {self.model.video_encoder.description()}"]
         lines += [f"image encoder: {self.model.image_encoder.description()}", f"trainable parameters: {trainable:,}"]
+        if ranks() > 1:
+            lines.append(f"processes: {ranks()}, the rays of a step are split among them")
         lines += [
             f"scene {s.data.name}: {s.data.frames} frames of {s.data.width}x{s.data.height}, {s.supervision.summary}"
             for s in self.scenes
@@ -96,6 +102,8 @@ class Trainer:
     def save(self, optimizer: torch.optim.Adam) -> Path:
         """Write a checkpoint of the current step and drop old ones."""
         path = checkpoint_path(self.folder.checkpoints, self.step)
+        if rank():
+            return path
         save_checkpoint(path, self.state(optimizer))
         prune_checkpoints(self.folder.checkpoints, self.config.train.keep)
         return path
@@ -117,18 +125,23 @@ class Trainer:
         total = sum(stage.config.steps for stage in stages_of(self.config))
         with GracefulStop() as stop, TensorBoard(self.folder.tensorboard, resumed_at) as board:
             for stage in stages_of(self.config):
-                if self.step < stage.last_step:
-                    self.run_stage(stage, stop, board)
-                if stop.requested and self.step < total:
-                    print(f"stopped by {stop.signal_name} after step {self.step}; the same command goes on from there")
+                stopped = self.step < stage.last_step and self.run_stage(stage, stop, board)
+                if stopped and self.step < total:
+                    cause = stop.signal_name or "a signal to another process"
+                    print(f"stopped by {cause} after step {self.step}; the same command goes on from there")
                     return False
-        self.folder.mark_finished({"steps": self.step})
+        if rank() == 0:
+            self.folder.mark_finished({"steps": self.step})
         print(f"finished: {self.folder.path}\nevaluate: semflow evaluate --run {self.folder.path}\n"
               f"render:   semflow render --run {self.folder.path} --path novel --what rgb,semantic --side-by-side")
         return True
 
-    def run_stage(self, stage: Stage, stop: GracefulStop, board: TensorBoard) -> None:
-        """Run one stage from the current step to its end, or until a signal asks to stop; either way it is saved."""
+    def run_stage(self, stage: Stage, stop: GracefulStop, board: TensorBoard) -> bool:
+        """Run one stage from the current step to its end, or until a signal asks to stop; either way it is saved.
+
+        Returns:
+            Whether a signal has come, to whichever rank: all stop after the same step.
+        """
         optimizer = build_optimizer(stage, self.model)
         if self.optimizer_state is not None and self.step > stage.first_step:
             optimizer.load_state_dict(self.optimizer_state)
@@ -137,13 +150,16 @@ class Trainer:
         renderer = build_renderer(stage, losses, self.model, self.config.render.flow_density_prior)
         samplers = build_samplers(stage, self.scenes)
         self.model.train()
+        stopped = any_rank(stop.requested)
         with Progress(stage.name, stage.config.steps, self.step - stage.first_step) as progress:
-            while self.step < stage.last_step and not stop.requested:
+            while self.step < stage.last_step and not stopped:
                 report = self.train_step(stage, optimizer, renderer, samplers, losses)
                 progress.update(report.loss, report.psnr, report.miou)
-                self.log(stage, report, optimizer, board, progress)
-                if self.step == stage.last_step or stop.requested or self.step % self.config.train.save_every == 0:
+                self.log(stage, report, optimizer, board)
+                stopped = any_rank(stop.requested)
+                if self.step == stage.last_step or stopped or self.step % self.config.train.save_every == 0:
                     self.save(optimizer)
+        return stopped
 
     def train_step(self, stage: Stage, optimizer: torch.optim.Adam, renderer, samplers, losses) -> StepReport:
         """One optimiser step: every scene, every micro-batch, then clip and update."""
@@ -157,10 +173,13 @@ class Trainer:
                 batch = sampler.sample(self.generator)
                 outputs = renderer.render(context, batch, self.generator)
                 total, terms = losses(outputs, batch, context, self.model)
+                whole, *values = mean_over_ranks([total, *terms.values()])
+                terms = dict(zip(terms, values))
                 self.refuse_non_finite(terms, batch, before, optimizer)
                 (share * total).backward()
-                reports.append(report_of(total, terms, outputs, batch))
+                reports.append(report_of(whole, terms, outputs, batch))
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, self.config.train.clip_norm)
         optimizer.step()
         self.step += 1
@@ -174,14 +193,17 @@ class Trainer:
         bad = [name for name, fine in zip(terms, finite.tolist()) if not fine]
         path = self.folder.path / f"failure_{self.step:07d}.safetensors"
         values = {name: float(value.detach()) for name, value in terms.items()}
-        state = self.state(optimizer) | {"generator": random_state, "frame": batch.frame}
-        save_checkpoint(path, state | {"terms": {name: repr(value) for name, value in values.items()}})
+        if rank() == 0:
+            state = self.state(optimizer) | {"generator": random_state, "frame": batch.frame}
+            save_checkpoint(path, state | {"terms": {name: repr(value) for name, value in values.items()}})
         raise SemflowError(
             f"step {self.step}: loss {', '.join(bad)} is not finite; weights are unchanged since the last step and the state "
             f"of this step is in {path}: lower the learning rates or the weight of that loss")
 
-    def log(self, stage: Stage, report: StepReport, optimizer, board: TensorBoard, progress: Progress) -> None:
+    def log(self, stage: Stage, report: StepReport, optimizer, board: TensorBoard) -> None:
         """TensorBoard scalars and panels, when due."""
+        if rank():
+            return
         train = self.config.train
         if self.step % train.log_every == 0:
             rates = {f"{stage.name}/learning_rate": optimizer.param_groups[0]["lr"]}
@@ -204,11 +226,13 @@ class Trainer:
 
 
 def report_of(total: Tensor, terms: dict[str, Tensor], outputs: RenderOutputs, batch: RayBatch) -> StepReport:
-    """Figures of one micro-batch, from the blended rendering, or from the static one in a static stage."""
+    """Figures of one micro-batch of all ranks, from the blended rendering, or from the static one in a static stage."""
     view = outputs.full or outputs.static_view or outputs.dynamic_view
+    own = batch.select(own_rows())
     with torch.no_grad():
-        psnr = -10.0 * torch.log10((view.rgb - batch.rgb).square().mean())
-        score = mean_iou(confusion_matrix(batch.labels, view.logits.argmax(-1), view.logits.shape[-1]))
+        psnr = -10.0 * torch.log10(sum_over_ranks((view.rgb - own.rgb).square().sum()) / batch.rgb.numel())
+        confusion = confusion_matrix(own.labels, view.logits.argmax(-1), view.logits.shape[-1])
+        score = mean_iou(sum_over_ranks(confusion))
         miou = torch.tensor(math.nan if score is None else score)
     return StepReport(total.detach(), {name: value.detach() for name, value in terms.items()}, psnr, miou)
 

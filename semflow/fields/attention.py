@@ -42,7 +42,7 @@ class TrackAttention(nn.Module):
         scores = scores.masked_fill(~valid[:, None, :, None], torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=2) * valid[:, None, :, None]
         mixed = (weights[..., None] * value[:, None]).sum(2)  # (N, F, h, d)
-        return self.norm(tokens + self.merge(mixed.reshape(n, f, -1)))
+        return self.norm(tokens + self.merge(mixed.flatten(2)))
 
 
 class RayAttention(nn.Module):
@@ -55,6 +55,6 @@ class RayAttention(nn.Module):
 
     def forward(self, features: Tensor, rays: int) -> Tensor:
         """(R*S, width) features of R rays -> (R*S, width)."""
-        on_rays = features.view(rays, -1, features.shape[-1])
+        on_rays = features.view(rays, len(features) // max(rays, 1), features.shape[-1])
         mixed, _ = self.attention(on_rays, on_rays, on_rays, need_weights=False)
         return self.norm(on_rays + mixed).flatten(0, 1)

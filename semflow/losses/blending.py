@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semflow.losses.base import LossInputs, loss_term, masked_mean
+from semflow.losses.base import LossInputs, loss_term, masked_mean, mean
 
 SURFACE_THICKNESS = 0.03  # in u, METHOD section 8
 EPSILON = 1e-6
@@ -34,7 +34,7 @@ def blend_entropy(inputs: LossInputs) -> Tensor:
     """Low entropy of the dynamic weights along a ray and of the blending of a sample."""
     blend = inputs.outputs.dynamic.blend
     along = entropy(inputs.outputs.dynamic_view.weights).sum(1)
-    return masked_mean(along, inputs.dynamic_rays) + (entropy(blend) + entropy(1 - blend)).mean()
+    return masked_mean(along, inputs.dynamic_rays) + mean(entropy(blend) + entropy(1 - blend))
 
 
 @loss_term("blend_surface", dynamic=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from semflow.losses.base import LossInputs, loss_term, masked_mean
+from semflow.utils.ranks import gather_rows
 
 
 def standardize(values: Tensor) -> Tensor:
@@ -20,14 +21,14 @@ def depth_dynamic(inputs: LossInputs) -> Tensor:
     Where only the order is known, both are median/MAD-normalised, the inverse depth with its sign turned, and compared
     by squared error. A calibrated surface says more: the mean distance in u of the weights along the ray from it.
     """
-    view, batch = inputs.outputs.dynamic_view, inputs.batch
-    depth = view.depth
+    view, batch, whole = inputs.outputs.dynamic_view, inputs.batch, inputs.whole
     distance = (view.weights * (inputs.outputs.u - batch.surface_u[:, None]).abs()).sum(1)
     metric = masked_mean(distance, batch.surface_metric & inputs.dynamic_rays)
-    ordinal = inputs.dynamic_rays & ~batch.surface_metric
+    ordinal = inputs.dynamic_rays_of(whole) & ~whole.surface_metric
     if ordinal.sum() < 2:
         return metric
-    return metric + (standardize(depth[ordinal]) - standardize(-batch.disparity[ordinal])).square().mean()
+    depth = gather_rows(view.depth, len(whole.rays))  # median and deviation are those of all ranks' rays
+    return metric + (standardize(depth[ordinal]) - standardize(-whole.disparity[ordinal])).square().mean()
 
 
 @loss_term("depth_static", static=True)

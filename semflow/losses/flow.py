@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from semflow.losses.base import LossInputs, loss_term, masked_mean
+from semflow.losses.base import LossInputs, loss_term, masked_mean, mean
 
 
 def per_ray(values: Tensor, inputs: LossInputs) -> Tensor:
@@ -60,7 +60,7 @@ def neighbour_offsets(inputs: LossInputs) -> list[int]:
 def flow_small(inputs: LossInputs) -> Tensor:
     """Small scene flow, L1 in field units."""
     track = inputs.outputs.track
-    terms = [track.displacement(offset).abs().mean() for offset in neighbour_offsets(inputs)]
+    terms = [mean(track.displacement(offset).abs()) for offset in neighbour_offsets(inputs)]
     return sum(terms, inputs.batch.rgb.new_zeros(()))
 
 
@@ -71,7 +71,7 @@ def flow_smooth_time(inputs: LossInputs) -> Tensor:
     if len(neighbour_offsets(inputs)) < 2:
         return inputs.batch.rgb.new_zeros(())
     before, here, after = (space.to_world(track.positions[offset]) for offset in (-1, 0, 1))
-    return (after + before - 2 * here).abs().mean()
+    return mean((after + before - 2 * here).abs())
 
 
 @loss_term("flow_smooth_ray", track=True, dynamic=True)
@@ -79,7 +79,7 @@ def flow_smooth_ray(inputs: LossInputs) -> Tensor:
     """Neighbouring samples of a ray move alike, L1 in field units."""
     track = inputs.outputs.track
     flows = [per_ray(track.displacement(offset), inputs) for offset in neighbour_offsets(inputs)]
-    return sum((flow.diff(dim=1).abs().mean() for flow in flows), inputs.batch.rgb.new_zeros(()))
+    return sum((mean(flow.diff(dim=1).abs()) for flow in flows), inputs.batch.rgb.new_zeros(()))
 
 
 def second_tracks(inputs: LossInputs) -> list[tuple[Tensor, int]]:
@@ -100,7 +100,7 @@ def flow_smooth_second(inputs: LossInputs) -> Tensor:
         positions = neighbour.track.positions
         if -1 in positions and 1 in positions:
             bend = to_world(positions[1]) + to_world(positions[-1]) - 2 * to_world(positions[0])
-            total = total + bend.abs().mean()
+            total = total + mean(bend.abs())
     return total
 
 
@@ -111,7 +111,7 @@ def flow_cycle(inputs: LossInputs) -> Tensor:
     outputs = inputs.outputs
     for points, offset in second_tracks(inputs):
         returned = outputs.neighbours[offset].track.positions[-offset]
-        total = total + (returned - outputs.track.positions[0][points]).abs().mean()
+        total = total + mean((returned - outputs.track.positions[0][points]).abs())
     return total
 
 

@@ -11,6 +11,7 @@ from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
 from semflow.records import FieldSamples, FlowTrack, Neighbour, RayBatch, RenderOutputs
 from semflow.rendering.compositing import composite, composite_blended, sample_distances
 from semflow.rendering.samples import around_surface, stratified
+from semflow.utils.ranks import Share, own_rows, share_of, share_of_chosen
 
 
 @dataclass(frozen=True)
@@ -64,26 +65,31 @@ class Renderer:
     def __init__(self, model: SemanticFlow, branches: Branches, sampling: Sampling, static_frozen: bool):
         self.model, self.branches, self.sampling, self.static_frozen = model, branches, sampling, static_frozen
 
-    def render(self, scene: SceneContext, batch: RayBatch, generator: torch.Generator) -> RenderOutputs:
-        """Render a batch; random numbers come from `generator` alone."""
+    def render(self, scene: SceneContext, whole: RayBatch, generator: torch.Generator) -> RenderOutputs:
+        """Render this rank's rays of a whole batch.
+
+        Random numbers come from `generator` alone and are drawn for the whole batch, so that they do not depend on the
+        number of ranks.
+        """
+        batch, share = whole.select(own_rows()), share_of(len(whole.rays))
         rays, branches = batch.rays, self.branches
-        u = self.sample(batch, generator)
+        u = self.sample(whole, generator)[share.own]
         points = rays.at(u)
         distances = sample_distances(u, rays.directions)
         source = self.static_source(scene, batch.frame, generator)
         maps = self.maps(scene, batch.frame, source)
         parts = {}
         if branches.static or branches.full:
-            static = self.static(scene, maps, points, rays.view_dirs, source, generator)
+            static = self.static(scene, maps, points, rays.view_dirs, source, share, generator)
             parts["static"] = static
             parts["static_view"] = composite(static, u, distances, self.sampling.density_prior)
         if branches.any_dynamic:
             track = self.model.track(scene, maps, points.flatten(0, 1), batch.frame, self.track_length())
-            dynamic = self.dynamic(scene, maps, track, len(rays), generator)
+            dynamic = self.dynamic(scene, maps, track, u, share, generator)
             parts |= {"track": track, "dynamic": dynamic}
             parts["dynamic_view"] = composite(dynamic, u, distances, self.sampling.density_prior)
             if branches.neighbours or branches.second_track:
-                parts["neighbours"] = self.neighbours(scene, maps, batch, track, u, distances, generator)
+                parts["neighbours"] = self.neighbours(scene, maps, whole, track, u, distances, generator)
         if branches.full:
             parts["full"], parts["dynamic_share"] = composite_blended(
                 parts["static"], parts["dynamic"], u, distances, self.sampling.density_prior)
@@ -123,42 +129,50 @@ class Renderer:
         return self.model.ready_maps(scene, frames, [source])
 
     def static(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int,
-               generator: torch.Generator) -> FieldSamples:
+               share: Share, generator: torch.Generator) -> FieldSamples:
         """(R, S) static samples."""
         rays, samples, _ = points.shape
         dirs = view_dirs[:, None].expand(-1, samples, -1).flatten(0, 1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.static_frozen):
             found = self.model.static_samples(scene, maps, points.flatten(0, 1), dirs, source)
-        return self.noisy(found, generator, 0.0 if self.static_frozen else self.sampling.density_noise).on_rays(rays)
+        deviation = 0.0 if self.static_frozen else self.sampling.density_noise
+        return self.noisy(found.on_rays(rays, samples), share, generator, deviation)
 
-    def dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int,
+    def dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, u: Tensor, share: Share,
                 generator: torch.Generator) -> FieldSamples:
-        """(R, S) dynamic samples at the points of a track."""
-        found = self.model.dynamic_samples(scene, maps, track, rays)
-        return self.noisy(found, generator, self.sampling.density_noise).on_rays(rays)
+        """(R, S) dynamic samples at the points of a track, those at u (R, S) of their rays."""
+        found = self.model.dynamic_samples(scene, maps, track, len(u))
+        return self.noisy(found.on_rays(*u.shape), share, generator, self.sampling.density_noise)
 
-    def noisy(self, samples: FieldSamples, generator: torch.Generator, deviation: float) -> FieldSamples:
-        """Add normal noise to the raw densities."""
+    def noisy(self, samples: FieldSamples, share: Share, generator: torch.Generator, deviation: float) -> FieldSamples:
+        """Add normal noise to the raw densities (R, S), this rank's part of the noise of all ranks' rays."""
         if not deviation:
             return samples
-        noise = torch.randn(samples.density.shape, generator=generator, device=samples.density.device)
+        size, device = (share.total, samples.density.shape[1]), samples.density.device
+        noise = torch.randn(size, generator=generator, device=device)[share.own]
         return FieldSamples(samples.density + deviation * noise, samples.rgb, samples.logits, samples.blend)
 
-    def neighbours(self, scene: SceneContext, maps: ReadyMaps, batch: RayBatch, track: FlowTrack, u: Tensor,
+    def neighbours(self, scene: SceneContext, maps: ReadyMaps, whole: RayBatch, track: FlowTrack, u: Tensor,
                    distances: Tensor, generator: torch.Generator) -> dict[int, Neighbour]:
-        """The warped renderings that exist for this frame, on all rays or on the moving ones."""
-        chosen = batch.moving if self.sampling.moving_only else torch.ones_like(batch.moving)
-        if not chosen.any():
+        """The warped renderings that exist for this frame, on all of this rank's rays or on the moving ones.
+
+        Whether there are any is for the whole batch to say: a rank without a moving ray renders none of none.
+        """
+        moving_only = self.sampling.moving_only
+        share = share_of_chosen(whole.moving) if moving_only else share_of(len(whole.rays))
+        if not share.total:
             return {}
-        count = int(chosen.sum())
+        chosen = whole.moving[own_rows()]
+        chosen = chosen if moving_only else torch.ones_like(chosen)
+        near_u = u[chosen]
         per_point = chosen[:, None].expand_as(u).flatten()
         found = {}
         for offset in (-1, 1):
             if offset not in track.positions:
                 continue
             moved = track.positions[offset][per_point]
-            moved_track = self.model.track(scene, maps, moved, batch.frame + offset, self.track_length())
-            samples = self.dynamic(scene, maps, moved_track, count, generator)
-            rendering = composite(samples, u[chosen], distances[chosen], self.sampling.density_prior)
+            moved_track = self.model.track(scene, maps, moved, whole.frame + offset, self.track_length())
+            samples = self.dynamic(scene, maps, moved_track, near_u, share, generator)
+            rendering = composite(samples, near_u, distances[chosen], self.sampling.density_prior)
             found[offset] = Neighbour(rays=chosen, samples=samples, rendering=rendering, track=moved_track)
         return found

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import torch
 
 from semflow.utils.errors import ConfigError
+from semflow.utils.ranks import local_rank, local_ranks, ranks
 
 
 def resolve_device(name: str = "auto") -> torch.device:
     """The torch device that `name` stands for: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps.
 
+    Of several ranks each gets a GPU of its own; `auto` is CUDA or the CPU then.
+
     Raises:
         ConfigError: for another name, or for a device that is not there.
     """
+    if ranks() > 1:
+        return _device_of_rank(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,3})?", name):
@@ -24,6 +30,20 @@ def resolve_device(name: str = "auto") -> torch.device:
         _require_cuda(name, device.index or 0)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device = mps: this torch has no Apple GPU; use --device auto or --device cpu")
+    return device
+
+
+def _device_of_rank(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device = {name!r}: choose auto, cpu or cuda for {ranks()} processes")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    _require_cuda("cuda", 0)
+    if local_ranks() > torch.cuda.device_count():
+        raise ConfigError(f"device = {name}: {torch.cuda.device_count()} CUDA GPUs for {local_ranks()} processes; start as "
+                          "many processes as GPUs by --nproc_per_node, or use --device cpu")
+    device = torch.device("cuda", local_rank())
+    torch.cuda.set_device(device)
     return device
 
 
@@ -48,9 +68,19 @@ def describe_device(device: torch.device) -> str:
 def set_up_torch(threads: int = 0) -> None:
     """Process-wide settings: CPU threads (0 = torch's choice) and denormals flushed to zero.
 
+    Ranks on one machine share its cores: where torch would take one thread each, as `torchrun` tells it to, they take
+    as many as there are cores for.
+
     Call it before the first computation: worker threads take over the flushing from the thread that starts
     them. Denormals appear in transmittances and make CPU steps several times slower.
     """
+    if not threads and ranks() > 1 and torch.get_num_threads() == 1:
+        threads = max(1, usable_cores() // local_ranks())
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

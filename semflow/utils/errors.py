@@ -18,3 +18,11 @@ class DataError(SemflowError):
 
 class CheckpointError(SemflowError):
     """A checkpoint or run folder cannot be used; the message names it and what to do."""
+
+
+class RankError(SemflowError):
+    """Another process of the run has ended or cannot be reached."""
+
+
+class OtherRankFailed(SemflowError):
+    """This process ends because another one failed first and has said why: it says nothing itself."""

@@ -1,5 +1,6 @@
 """The console command: finding commands, and errors as one line with the right exit status."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import types
 import pytest
 
 import semflow.cli.main as cli
-from semflow.utils.errors import DataError
+from semflow.utils import ranks
+from semflow.utils.errors import DataError, OtherRankFailed
 
 
 @pytest.fixture
@@ -125,3 +127,20 @@ def test_a_reader_that_leaves_early_causes_no_traceback(argv):
     assert process.stderr.read() == b""
     process.stderr.close()
     process.wait()
+
+
+def test_a_process_whose_fellow_failed_says_nothing(command, capsys):
+    def fail(args):
+        raise OtherRankFailed
+
+    command(fail)
+    assert cli.main(["check", "x"]) == 2 and capsys.readouterr().err == ""
+
+
+def test_commands_that_cannot_share_their_work_refuse_several_processes(command, monkeypatch, capsys):
+    command(lambda args: 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(ranks, "joined", contextlib.nullcontext)
+    assert cli.main(["check", "x"]) == 2 and "check: works in one process" in error_line(capsys)
+    monkeypatch.setattr(cli, "SHARED_COMMANDS", ("check",))
+    assert cli.main(["check", "x"]) == 0

@@ -38,16 +38,16 @@ def test_losses_and_gradients_are_those_of_the_plain_step(monkeypatch, frame, re
     stage = replace(StageConfig(losses=config.dynamic_stage.losses), density_noise=0.0)
     losses = LossSet(stage.losses, moving_only=False)
     renderer = Renderer(made.model, losses.branches, Sampling(SAMPLES, 0, 0.03, 0.0, False, True), static_frozen=True)
-    sampler = RaySampler(made.scene.data, made.scene.supervision, RAYS, static_only=False)
+    sampler = RaySampler(made.scenes[0].data, made.scenes[0].supervision, RAYS, static_only=False)
     generator = torch.Generator().manual_seed(3)
     batch = sampler.gather(frame, sampler.choose(frame, generator))
     state = generator.get_state()
-    fast = renderer.render(made.context, batch, generator)
+    fast = renderer.render(made.contexts[0], batch, generator)
     generator.set_state(state)
     u = stratified(RAYS, SAMPLES, generator, "cpu")
-    plain = Oracle(made.model, made.context).render(batch, u, renderer.static_source(made.context, frame, generator))
+    plain = Oracle(made.model, made.contexts[0]).render(batch, u, renderer.static_source(made.contexts[0], frame, generator))
     torch.testing.assert_close(fast.u, u, atol=0, rtol=0)
-    found = [losses(outputs, batch, made.context, made.model) for outputs in (fast, plain)]
+    found = [losses(outputs, batch, made.contexts[0], made.model) for outputs in (fast, plain)]
     assert len(found[0][1]) == 21 and sum(bool(value != 0) for value in found[1][1].values()) >= 16
     for name, value in found[1][1].items():
         torch.testing.assert_close(found[0][1][name], value, rtol=2e-5, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}")

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from semflow.utils.device import describe_device, resolve_device, set_up_torch
+from semflow.utils import device as module
+from semflow.utils.device import describe_device, resolve_device, set_up_torch, usable_cores
 from semflow.utils.errors import ConfigError
 
 
@@ -54,3 +55,43 @@ def test_set_up_flushes_denormals_and_sets_threads():
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """This process is local rank 1 of two; the GPUs that were made current are collected."""
+    for name, value in (("ranks", 2), ("local_ranks", 2), ("local_rank", 1)):
+        monkeypatch.setattr(module, name, lambda value=value: value)
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    return current
+
+
+@pytest.mark.parametrize("name, cuda, mps, expected", [
+    ("auto", 2, False, "cuda:1"), ("cuda", 3, False, "cuda:1"), ("auto", 0, True, "cpu"), ("cpu", 2, False, "cpu"),
+])
+def test_each_rank_has_a_gpu_of_its_own_or_the_cpu(machine, second_of_two, name, cuda, mps, expected):
+    machine(cuda, mps)
+    assert resolve_device(name) == torch.device(expected)
+    assert second_of_two == ([torch.device(expected)] if expected.startswith("cuda") else [])
+
+
+@pytest.mark.parametrize("name, cuda, part", [
+    ("cuda:0", 2, "choose auto, cpu or cuda"), ("mps", 0, "choose auto"), ("cuda", 1, "1 CUDA GPUs for 2"), ("cuda", 0, "CUDA"),
+])
+def test_ranks_share_no_gpu(machine, second_of_two, name, cuda, part):
+    machine(cuda, mps=True)
+    with pytest.raises(ConfigError, match=part):
+        resolve_device(name)
+
+
+def test_ranks_share_the_cores_where_torchrun_leaves_them_one_thread(monkeypatch, second_of_two):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(module, "usable_cores", lambda: 9)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    set_up_torch()
+    set_up_torch(threads=2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)  # OMP_NUM_THREADS was set
+    set_up_torch()
+    assert asked == [4, 2] and usable_cores() >= 1

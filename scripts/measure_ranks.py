@@ -1,0 +1,33 @@
+"""Time of a training step in one process and split over several, on a random scene, with the options of the benchmark.
+
+    python scripts/measure_ranks.py --preset fast --threads 1
+    torchrun --nproc_per_node=2 scripts/measure_ranks.py --preset fast --threads 1
+
+Every process runs the whole step: its share of the rays, the exchange of counts and gradients, clip and Adam. The time
+is the median over steps of rank 0, which waits for the others in every step. Nothing else should run on the machine.
+"""
+
+import argparse
+import os
+from contextlib import nullcontext
+
+from semflow.cli import benchmark
+from semflow.engine.benchmark import measure_here
+from semflow.utils.ranks import joined, ranks
+
+
+def main() -> None:
+    """Measure both steps and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    benchmark.add_arguments(parser)
+    args = parser.parse_args()
+    settings = benchmark.settings_of(args, args.preset, benchmark.sized_config(args, args.preset))
+    with joined() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else nullcontext():
+        for case in ("static", "dynamic"):
+            found = measure_here(settings, case)
+            print(f"{case} step, {ranks()} x {args.threads or 'all'} threads: {found.seconds:.4f} s = {found.products:.3f} products",
+                  flush=True)
+
+
+if __name__ == "__main__":
+    main()
