@@ -21,12 +21,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     benchmark.add_arguments(parser)
     args = parser.parse_args()
-    settings = benchmark.settings_of(args, args.preset, benchmark.sized_config(args, args.preset))
+    settings = benchmark.settings_of(args, benchmark.PRESETS[args.preset], benchmark.sized_config(args, args.preset))
     with joined() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else nullcontext():
         for case in ("static", "dynamic"):
             found = measure_here(settings, case)
-            print(f"{case} step, {ranks()} x {args.threads or 'all'} threads: {found.seconds:.4f} s = {found.products:.3f} products",
-                  flush=True)
+            threads = f"{ranks()} x {args.threads or 'all'} threads"
+            print(f"{case} step, {threads}: {found.seconds:.4f} s = {found.products:.3f} products", flush=True)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ class FrequencyEncoding(nn.Module):
         normalize: scale the code to unit L2 norm, as the flow network does.
     """
 
+    part_points = 4096  # see fields/chunks.py: a hidden layer of 128 for them is 2 MB
+
     def __init__(self, in_channels: int, octaves: int, normalize: bool = False):
         super().__init__()
         self.normalize = normalize
@@ -73,6 +75,8 @@ class PlaneEncoding(nn.Module):
         levels: resolution of the space axes, per level.
         time_steps: resolution of the time axis, per scene (ignored without time).
     """
+
+    part_points = 32768  # every part makes, and adds up, a gradient as large as the planes
 
     def __init__(self, boxes: Tensor, channels: int, levels: tuple[int, ...], time_steps: tuple[int, ...] = ()):
         super().__init__()

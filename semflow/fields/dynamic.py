@@ -53,7 +53,7 @@ class DynamicField(nn.Module):
         def query(points: Tensor, *read: Tensor | None) -> FieldSamples:
             return self.query(points, frame, frames, code, FlowFeatures(*read), scene)
 
-        return samples_in_parts(query, points, features.current, features.neighbours, features.motion)
+        return samples_in_parts(self.encoding.part_points, query, points, features.current, features.neighbours, features.motion)
 
     def query(self, points: Tensor, frame: float, frames: int, code: Tensor, features: FlowFeatures, scene: int
               ) -> FieldSamples:

@@ -71,7 +71,8 @@ class FlowNetwork(nn.Module):
         Returns:
             (N, 3) field-space points at `time + offset`.
         """
-        return in_parts(lambda part: self.integrate(part, time, offset, frames, code, scene), points)
+        return in_parts(
+            self.encoding.part_points, lambda part: self.integrate(part, time, offset, frames, code, scene), points)
 
     def integrate(self, points: Tensor, time: float, offset: float, frames: int, code: Tensor, scene: int,
                   first: Tensor | None = None) -> Tensor:
@@ -101,7 +102,7 @@ class FlowNetwork(nn.Module):
             FlowTrack in the order of time. Neighbours before the first or after the last frame of this scene are
             kept out: they are not in the track.
         """
-        parts = [self.positions(part, frame, length, frames, code, scene) for (part,) in split(points)]
+        parts = [self.positions(part, frame, length, frames, code, scene) for (part,) in split(self.encoding.part_points, points)]
         joined = {offset: torch.cat([part[offset] for part in parts]) for offset in parts[0]}
         return FlowTrack(frame=frame, positions=dict(sorted((joined | {0: points}).items())))
 

@@ -48,7 +48,8 @@ class StaticField(nn.Module):
             points: (N, 3) field-space points. view_dirs: (N, 3) unit world directions.
             feature: (N, width) projected image feature, added before the first three blocks, or None.
         """
-        return samples_in_parts(lambda *part: self.query(*part, scene), points, view_dirs, feature)
+        return samples_in_parts(
+            self.encoding.part_points, lambda *part: self.query(*part, scene), points, view_dirs, feature)
 
     def query(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int) -> FieldSamples:
         """Samples of a part of the points."""

@@ -200,7 +200,7 @@ class SemanticFlow(nn.Module):
     def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
         """Dynamic field at the points of a track (N = rays * S), some rays at a time."""
         found = []
-        for part, count in rays_in_parts(track, rays):
+        for part, count in rays_in_parts(self.dynamic.encoding.part_points, track, rays):
             if self.recompute and torch.is_grad_enabled():
                 found.append(checkpoint(
                     self.query_dynamic, scene, maps, part, count, use_reentrant=False, preserve_rng_state=False))

@@ -9,6 +9,7 @@ from semflow.fields.aggregation import FlowFeatures
 from semflow.fields.dynamic import DynamicField
 from semflow.fields.flow import FlowNetwork
 from semflow.fields.static import StaticField
+from semflow.records import FlowTrack
 
 POINTS = 25
 
@@ -37,7 +38,7 @@ def test_parts_give_the_values_and_gradients_of_the_whole(monkeypatch, query, si
     points = torch.rand(POINTS, 3, dtype=torch.float64, requires_grad=True)
 
     def values(part: int) -> list[torch.Tensor]:
-        monkeypatch.setattr(chunks, "POINTS", part)
+        monkeypatch.setattr(FrequencyEncoding, "part_points", part)
         torch.manual_seed(0)
         found = query(points)
         return found + list(torch.autograd.grad(sum(value.square().sum() for value in found), points))
@@ -46,8 +47,17 @@ def test_parts_give_the_values_and_gradients_of_the_whole(monkeypatch, query, si
         torch.testing.assert_close(parts, whole, atol=1e-12, rtol=1e-12)
 
 
-def test_no_part_is_larger_than_asked_and_none_is_lost(monkeypatch):
-    monkeypatch.setattr(chunks, "POINTS", 10)
+def test_no_part_is_larger_than_asked_and_none_is_lost():
     seen = []
-    found = chunks.in_parts(lambda x, y: seen.append((len(x), y)) or 2 * x, torch.arange(24), None)
+    found = chunks.in_parts(10, lambda x, y: seen.append((len(x), y)) or 2 * x, torch.arange(24), None)
     assert seen == [(10, None), (10, None), (4, None)] and torch.equal(found, 2 * torch.arange(24))
+
+
+@pytest.mark.parametrize("size, expected", [(1, [1] * 7), (5, [2, 2, 2, 1]), (6, [3, 3, 1]), (14, [7]), (100, [7])])
+def test_parts_of_a_track_are_whole_rays(size, expected):
+    points = torch.arange(42.0).view(14, 3)  # seven rays of two points
+    parts = chunks.rays_in_parts(size, FlowTrack(2, {-1: points - 1, 0: points}), 7)
+    assert [rays for _, rays in parts] == expected and all(len(part.positions[0]) == 2 * rays for part, rays in parts)
+    assert all(part.frame == 2 and list(part.positions) == [-1, 0] for part, _ in parts)
+    for offset, whole in ((-1, points - 1), (0, points)):
+        assert torch.equal(torch.cat([part.positions[offset] for part, _ in parts]), whole)

@@ -8,8 +8,8 @@ import torch
 from oracle import Oracle
 from semflow.config.schema import Config, EncoderConfig, ModelConfig, StageConfig, TrainConfig
 from semflow.data.sampler import RaySampler
+from semflow.encoders.positional import FrequencyEncoding
 from semflow.engine.benchmark import BenchmarkSettings, build_bench
-from semflow.fields import chunks
 from semflow.losses import LossSet
 from semflow.rendering.renderer import Renderer, Sampling
 from semflow.rendering.samples import stratified
@@ -33,7 +33,7 @@ def bench(recompute: bool):
 
 @pytest.mark.parametrize("frame, recompute, part", [(0, False, 20), (2, True, 20), (2, False, 4096), (FRAMES - 1, True, 4096)])
 def test_losses_and_gradients_are_those_of_the_plain_step(monkeypatch, frame, recompute, part):
-    monkeypatch.setattr(chunks, "POINTS", part)
+    monkeypatch.setattr(FrequencyEncoding, "part_points", part)
     made, config = bench(recompute)
     stage = replace(StageConfig(losses=config.dynamic_stage.losses), density_noise=0.0)
     losses = LossSet(stage.losses, moving_only=False)
