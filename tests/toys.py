@@ -230,6 +230,7 @@ class StandInModel:
     """
 
     WALL_U = 0.7
+    widest_layer = 8
 
     def __init__(self, centre=(-0.1, 0.1, -0.2), radius: float = 0.3, velocity=(0.1, -0.05, 0.0),
                  ray_attention: bool = False):

@@ -13,6 +13,7 @@ from semflow.config.parser import config_to_dict
 from semflow.config.schema import Config
 from semflow.engine.building import build_model, encode_scenes
 from semflow.engine.checkpoint import checkpoint_path, load_checkpoint, prune_checkpoints, save_checkpoint
+from semflow.engine.estimate import NO_MEMORY, estimate
 from semflow.engine.initial_weights import start_from
 from semflow.engine.interrupt import GracefulStop
 from semflow.engine.progress import Progress
@@ -33,8 +34,10 @@ from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import describe_device, resolve_device, set_up_torch
 from semflow.utils.errors import SemflowError
+from semflow.utils.memory import shortage_as_error
 from semflow.viz.panels import training_panel
 
+LONG_RUN = 5000  # steps from which time and memory are estimated before the first one
 PANEL_QUANTITIES = frozenset({"rgb", "semantic", "depth", "flow"})
 
 
@@ -84,8 +87,12 @@ class Trainer:
             for s in self.scenes
         ]
         for line in lines:
-            print(line, flush=True)
-            self.folder.log(line)
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print a line and keep it in the run folder."""
+        print(line, flush=True)
+        self.folder.log(line)
 
     def restore(self, state: dict) -> None:
         """Take over weights, optimiser, random state and step of a checkpoint."""
@@ -115,6 +122,8 @@ class Trainer:
         """Run the stages that are left; False if a signal ended the run early (everything is saved)."""
         resumed_at = self.step if self.step else None
         total = sum(stage.config.steps for stage in stages_of(self.config))
+        if total - self.step >= LONG_RUN:
+            self.say(estimate(self))
         with GracefulStop() as stop, TensorBoard(self.folder.tensorboard, resumed_at) as board:
             for stage in stages_of(self.config):
                 if self.step < stage.last_step:
@@ -139,7 +148,8 @@ class Trainer:
         self.model.train()
         with Progress(stage.name, stage.config.steps, self.step - stage.first_step) as progress:
             while self.step < stage.last_step and not stop.requested:
-                report = self.train_step(stage, optimizer, renderer, samplers, losses)
+                with shortage_as_error(f"step {self.step}: {NO_MEMORY}"):
+                    report = self.train_step(stage, optimizer, renderer, samplers, losses)
                 progress.update(report.loss, report.psnr, report.miou)
                 self.log(stage, report, optimizer, board, progress)
                 if self.step == stage.last_step or stop.requested or self.step % self.config.train.save_every == 0:

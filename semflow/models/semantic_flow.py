@@ -121,6 +121,14 @@ class SemanticFlow(nn.Module):
         """Channels of a frozen map after the optional PCA."""
         return min(channels, self.pca) if self.pca else channels
 
+    @property
+    def widest_layer(self) -> int:
+        """Channels of the widest tensor that a point passes through."""
+        parts = (self.static, self.dynamic, self.flow, self.aggregator)
+        of_maps = (self.static.to_feature, self.aggregator.from_map)
+        layers = [m for part in parts for m in part.modules() if isinstance(m, nn.Linear) and m not in of_maps]
+        return max(max(layer.in_features, layer.out_features) for layer in layers)
+
     def field_encoding(self, shapes: list[SceneShape], with_time: bool) -> nn.Module:
         """Encoding of the static (x) or dynamic (x, t) field."""
         if self.config.encoding == "frequency":

@@ -15,7 +15,11 @@ from semflow.records import View
 from semflow.rendering.dynamic_rays import DynamicQueries, Moment, Pixels, static_pixels
 from semflow.rendering.occupancy import SceneGrids
 from semflow.rendering.static_rays import StaticQueries, StaticRays
+from semflow.utils.errors import SemflowError
+from semflow.utils.memory import free_memory, is_out_of_memory
 
+FAST_POINTS = {"cpu": 2**16, "cuda": 2**20}  # samples at once; more of them gain nothing, and on a CPU they lose its caches
+KEPT_LAYERS = 12  # tensors as wide as the widest layer that are alive at once
 KEPT_BYTES = 2 * 1024**3  # static samples of a view are kept for its other times up to this size
 
 
@@ -40,6 +44,7 @@ class ModelRenderer:
         self.maps: dict[str, ReadyMaps] = {}
         self.grids: dict[str, SceneGrids] = {}
         self.static_key, self.static_chunks = None, []
+        self.rays = config.chunk  # rays at once; 0: not chosen yet
 
     @torch.no_grad()
     def render(self, scene: str, cameras: Cameras, camera: int, time: float, what: frozenset[str]) -> View:
@@ -53,7 +58,33 @@ class ModelRenderer:
         Returns:
             View with the quantities asked for, on the device of the model.
         """
+        while True:
+            try:
+                return self.render_at_once(scene, cameras, camera, time, what)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self.take_fewer_rays(scene, cameras.c2w.device)
+
+    def take_fewer_rays(self, scene: str, device: torch.device) -> None:
+        """Halve the chunks, after memory ran out.
+
+        Raises:
+            SemflowError: they are single rays already.
+        """
+        self.static_key, self.static_chunks = None, []
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.rays <= 1:
+            raise SemflowError(f"scene {scene}: there is not enough memory to render a single ray on {device}; close other "
+                               "programs, or use another --device")
+        self.rays = max(1, self.rays // 2)
+        print(f"memory ran out while rendering: going on with {self.rays} rays at once (render.chunk)", flush=True)
+
+    def render_at_once(self, scene: str, cameras: Cameras, camera: int, time: float, what: frozenset[str]) -> View:
+        """Render a view with the present size of the chunks; arguments as in `render`."""
         context = self.scenes[scene]
+        self.rays = self.rays or rays_at_once(self.model, self.config, cameras.c2w.device)
         moment = Moment(cameras, camera, min(max(float(time), 0.0), context.frames - 1.0), "flow" in what)
         static_queries = self.static_queries(scene, moment.time)
         if not self.static_only:
@@ -98,7 +129,7 @@ class ModelRenderer:
             return
         self.static_key, self.static_chunks = None, []
         made, size = [], 0
-        for uv in cameras.pixels().flatten(0, 1).split(config.chunk):
+        for uv in cameras.pixels().flatten(0, 1).split(self.rays):
             rays = camera_rays(cameras, context.space, camera, uv)
             chunk = queries.render(rays, config.samples, config.fine_samples, config.flow_density_prior)
             size += chunk.nbytes
@@ -106,6 +137,14 @@ class ModelRenderer:
             yield chunk
         if size <= KEPT_BYTES:
             self.static_key, self.static_chunks = key, made
+
+
+def rays_at_once(model: SemanticFlow, config: RenderConfig, device: torch.device) -> int:
+    """Rays per chunk: as many as a quarter of the free memory holds, but no more than is fast."""
+    samples = config.samples + config.fine_samples
+    per_ray = samples * 4 * KEPT_LAYERS * model.widest_layer
+    most = FAST_POINTS.get(device.type, FAST_POINTS["cuda"]) // samples
+    return max(1, min(most, free_memory(device) // 4 // per_ray))
 
 
 def view_of(pixels: Pixels, depth: Tensor, size: tuple[int, int], what: frozenset[str]) -> View:

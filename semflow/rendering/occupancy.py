@@ -15,7 +15,7 @@ from semflow.rendering.compositing import alpha_from_density
 
 OCCUPIED = 2e-2  # visible opacity (blending times alpha) of a cell's thickness that counts in the dynamic field
 OCCUPIED_STATIC = 2e-3  # opacity of a cell's thickness that counts in the static field: haze adds up along a ray
-NODES = 32768  # nodes that are queried at once
+NODES = 8192  # nodes that are queried at once
 
 
 @dataclass(frozen=True)

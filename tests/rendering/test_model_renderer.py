@@ -174,11 +174,12 @@ def test_another_camera_size_or_scene_is_rendered_anew():
 
     class Wider(StandInModel):
         def static_solid(self, scene, maps, points, source):
-            return replace(super().static_solid(scene, maps, points, source), blend=torch.full_like(points[:, 0], scene.index))
+            solid = super().static_solid(scene, maps, points, source)
+            return replace(solid, hidden=torch.cat([points, torch.full_like(points[:, :1], scene.index)], dim=1))
 
         def static_appearance(self, solid, view_dirs):
             rgb, logits = super().static_appearance(solid, view_dirs)
-            return rgb * (1.0 - 0.5 * solid.blend[:, None]), logits
+            return rgb * (1.0 - 0.5 * solid.hidden[:, 3:]), logits
 
     scenes = {"one": context_of(CAMERAS, 0), "two": context_of(CAMERAS, 1)}
     both = ModelRenderer(Wider(), scenes, RenderConfig(samples=48))
