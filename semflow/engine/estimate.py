@@ -29,7 +29,7 @@ def estimate(trainer: Trainer) -> str:
     left = {stage: stage.last_step - max(trainer.step, stage.first_step) for stage in stages_of(trainer.config)}
     seconds = {stage: step_seconds(trainer, stage) for stage, steps in left.items() if steps > 0}
     total = sum(left[stage] * value for stage, value in seconds.items())
-    steps = ", ".join(f"{value:.2g} s a {stage.name} step" for stage, value in seconds.items())
+    steps = ", ".join(f"{value:.3g} s a {stage.name} step" for stage, value in seconds.items())
     return (f"estimated: about {in_words(total)} on this machine ({steps}; measured on {STEPS} steps each), "
             f"{peak(trainer.device) / 1e9:.1f} GB of memory")
 

@@ -13,12 +13,12 @@ from semflow.geometry.spaces import camera_rays
 from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
 from semflow.records import View
 from semflow.rendering.dynamic_rays import DynamicQueries, Moment, Pixels, static_pixels
-from semflow.rendering.occupancy import SceneGrids
+from semflow.rendering.occupancy import SceneGrids, half_a_clip_away
 from semflow.rendering.static_rays import StaticQueries, StaticRays
 from semflow.utils.errors import SemflowError
 from semflow.utils.memory import free_memory, is_out_of_memory
 
-FAST_POINTS = {"cpu": 2**16, "cuda": 2**20}  # samples at once; more of them gain nothing, and on a CPU they lose its caches
+FAST_POINTS = {"cpu": 2**17, "cuda": 2**20}  # samples at once; more of them gain nothing, and on a CPU they lose its caches
 KEPT_LAYERS = 12  # tensors as wide as the widest layer that are alive at once
 KEPT_BYTES = 2 * 1024**3  # static samples of a view are kept for its other times up to this size
 
@@ -115,7 +115,7 @@ class ModelRenderer:
     def static_queries(self, scene: str, time: float) -> StaticQueries:
         """What asks the static field of a scene at a time."""
         context, grids = self.scenes[scene], self.scene_grids(scene)
-        source = (round(time) + context.frames // 2) % context.frames
+        source = half_a_clip_away(context, time)
         grid = None if grids is None else grids.static(source)
         return StaticQueries(self.model, context, self.ready_maps(scene), source, grid)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow, scene_box
 from semflow.rendering.compositing import alpha_from_density
 
-OCCUPIED = 2e-2  # visible opacity (blending times alpha) of a cell's thickness that counts in the dynamic field
-OCCUPIED_STATIC = 2e-3  # opacity of a cell's thickness that counts in the static field: haze adds up along a ray
+OCCUPIED = 5e-3  # blending times opacity of a cell's thickness that counts in the dynamic field
+OCCUPIED_STATIC = 2e-4  # opacity of a cell's thickness that counts in the static field: haze adds up along a ray
 NODES = 8192  # nodes that are queried at once
 
 
@@ -92,28 +92,38 @@ class SceneGrids:
     def __init__(self, model: SemanticFlow, scene: SceneContext, maps: ReadyMaps, resolution: int):
         self.model, self.scene, self.maps, self.resolution = model, scene, maps, resolution
         self.box = scene_box(scene.cameras, scene.space)
+        self.static_alphas: dict[int, Tensor] = {}
         self.statics: dict[int, OccupancyGrid] = {}
         self.dynamics: dict[int, OccupancyGrid] = {}
         self.steps: dict[int, Tensor] = {}
 
     def static(self, source: int) -> OccupancyGrid:
         """Where the static field can be seen with the image features of frame `source` (if the model has any)."""
-        source = source if self.scene.image is not None else 0
         if source not in self.statics:
-            self.statics[source] = self.make(
-                lambda nodes: self.alpha(self.model.static_solid(self.scene, self.maps, nodes, source).density), OCCUPIED_STATIC)
+            self.statics[source] = occupancy_from_nodes(
+                self.static_alpha(source), self.box, self.resolution, OCCUPIED_STATIC)
         return self.statics[source]
 
-    def dynamic(self, frame: int) -> OccupancyGrid:
-        """Where the dynamic field can be seen at an integer frame."""
+    def static_alpha(self, source: int) -> Tensor:
+        """((G+1)^3,) opacity of the static field at the nodes."""
+        source = source if self.scene.image is not None else 0
+        if source not in self.static_alphas:
+            self.static_alphas[source] = self.at_nodes(
+                lambda nodes: self.alpha(self.model.static_solid(self.scene, self.maps, nodes, source).density))
+        return self.static_alphas[source]
 
-        def opacity(nodes: Tensor) -> Tensor:
+    def dynamic(self, frame: int) -> OccupancyGrid:
+        """Where the dynamic field changes what is seen at an integer frame: by what it shows, or by blending out."""
+
+        def opacity_and_blend(nodes: Tensor) -> Tensor:
             track = self.model.track(self.scene, self.maps, nodes, frame, 2 * self.model.aggregator.reach + 1)
             solid = self.model.dynamic_solid(self.scene, self.maps, track, len(nodes))
-            return self.alpha(solid.density) * solid.blend
+            return torch.stack([self.alpha(solid.density), solid.blend], dim=1)
 
         if frame not in self.dynamics:
-            self.dynamics[frame] = self.make(opacity, OCCUPIED)
+            alpha, blend = self.at_nodes(opacity_and_blend).unbind(1)
+            seen = torch.maximum(alpha, self.static_alpha(half_a_clip_away(self.scene, frame))) * blend
+            self.dynamics[frame] = occupancy_from_nodes(seen, self.box, self.resolution)
         return self.dynamics[frame]
 
     def candidates(self, time: float) -> OccupancyGrid:
@@ -142,7 +152,11 @@ class SceneGrids:
         """Opacity (N,) of a cell of raw density (N,)."""
         return alpha_from_density(density, (self.box[1] - self.box[0]).amax() / self.resolution)
 
-    def make(self, opacity: Callable[[Tensor], Tensor], limit: float) -> OccupancyGrid:
-        """Grid of a function from nodes (N, 3) to their opacity (N,)."""
-        found = [opacity(nodes) for nodes in grid_nodes(self.box, self.resolution).split(NODES)]
-        return occupancy_from_nodes(torch.cat(found), self.box, self.resolution, limit)
+    def at_nodes(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """((G+1)^3, ...) values of a function of nodes (N, 3)."""
+        return torch.cat([function(nodes) for nodes in grid_nodes(self.box, self.resolution).split(NODES)])
+
+
+def half_a_clip_away(scene: SceneContext, time: float) -> int:
+    """The frame whose image features the static field is rendered with at a time: what moves is elsewhere in it."""
+    return (round(time) + scene.frames // 2) % scene.frames
