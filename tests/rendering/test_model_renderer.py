@@ -21,7 +21,7 @@ CAMERAS = sliding_cameras(3, height=HEIGHT, width=WIDTH, focal=30.0)  # the midd
 
 def renderer(model=None, cameras=CAMERAS, **config) -> ModelRenderer:
     model = model or StandInModel()
-    return ModelRenderer(model, {"toy": context_of(cameras)}, RenderConfig(**({"samples": 48} | config)))
+    return ModelRenderer(model, {"toy": context_of(cameras)}, RenderConfig(**({"samples": 48, "occupancy": 0} | config)))
 
 
 def shot(target: ModelRenderer, time: float = 1.0, camera: int = MIDDLE, what=EVERYTHING, cameras=CAMERAS) -> View:
@@ -182,7 +182,7 @@ def test_another_camera_size_or_scene_is_rendered_anew():
             return rgb * (1.0 - 0.5 * solid.hidden[:, 3:]), logits
 
     scenes = {"one": context_of(CAMERAS, 0), "two": context_of(CAMERAS, 1)}
-    both = ModelRenderer(Wider(), scenes, RenderConfig(samples=48))
+    both = ModelRenderer(Wider(), scenes, RenderConfig(samples=48, occupancy=0))
     one, two = (both.render(name, CAMERAS, MIDDLE, 1.0, EVERYTHING) for name in ("one", "two"))
     torch.testing.assert_close(two.static_rgb, 0.5 * one.static_rgb)
 
@@ -191,7 +191,7 @@ def test_static_features_come_from_half_a_clip_away():
     """The frame at hand would let its own foreground leak in; the kept static part follows the source."""
     model = StandInModel()
     context = replace(context_of(sliding_cameras(4, height=HEIGHT, width=WIDTH, focal=30.0)), image=object())
-    target = ModelRenderer(model, {"toy": context}, RenderConfig(samples=8))
+    target = ModelRenderer(model, {"toy": context}, RenderConfig(samples=8, occupancy=0))
     for time, source in ((0.0, 2), (1.0, 3), (3.0, 1), (2.0, 0)):
         shot(target, time)
         assert model.sources[-1] == source
@@ -236,7 +236,7 @@ def test_real_networks_give_the_same_view_in_chunks_and_with_occupancy(ray_atten
     torch.nn.init.ones_(model.dynamic.density.bias)  # density everywhere, so that no cell may be skipped
 
     def view(time, **config):
-        target = ModelRenderer(model, {"toy": context}, RenderConfig(**({"samples": 10} | config)))
+        target = ModelRenderer(model, {"toy": context}, RenderConfig(**({"samples": 10, "occupancy": 0} | config)))
         return target.render("toy", cameras, 1, time, EVERYTHING)
 
     for time in (0.0, 1.4):

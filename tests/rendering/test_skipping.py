@@ -18,7 +18,7 @@ CAMERAS = sliding_cameras(3, height=12, width=16, focal=20.0)
 
 
 def render(model, context=None, cameras=CAMERAS, camera=1, time=1.0, **config) -> View:
-    target = ModelRenderer(model, {"toy": context or context_of(cameras)}, RenderConfig(**({"samples": 48} | config)))
+    target = ModelRenderer(model, {"toy": context or context_of(cameras)}, RenderConfig(**({"samples": 48, "occupancy": 0} | config)))
     return target.render("toy", cameras, camera, time, EVERYTHING)
 
 
