@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from semflow.fields.chunks import split
 
 
 @dataclass(frozen=True)
@@ -25,3 +29,10 @@ class Solid:
     def select(self, index: Tensor | slice) -> Solid:
         """The points at `index` (a mask, indices or a slice)."""
         return Solid(*(None if value is None else value[index] for value in vars(self).values()))
+
+
+def solid_in_parts(function: Callable[[Tensor], Solid], points: Tensor) -> Solid:
+    """function(points) of points (N, 3), computed in parts of the N points on a CPU; see `chunks`."""
+    found = [vars(function(*part)) for part in split(points)]
+    names = [name for name, value in found[0].items() if value is not None]
+    return Solid(**{name: torch.cat([part[name] for part in found]) for name in names})

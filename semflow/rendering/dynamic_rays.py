@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from semflow.fields.solid import Solid
+from semflow.fields.solid import Solid, solid_in_parts
 from semflow.geometry.cameras import Cameras
 from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
 from semflow.records import Rays
@@ -145,9 +145,17 @@ class DynamicQueries:
     def solid(self, where: dict[float, Tensor], rays: int) -> MovingSolid:
         """The dynamic field at points whose places at the frames around the moment are known; of so many rays."""
         time, parts = self.moment.time, []
+        length = 2 * self.model.aggregator.reach + 1
         for frame in sorted({math.floor(time), math.ceil(time)}):
-            track = self.model.track(self.scene, self.maps, where[frame], frame, 2 * self.model.aggregator.reach + 1)
-            found = self.model.dynamic_solid(self.scene, self.maps, track, rays)
+
+            def ask(points: Tensor, rays: int, frame: int = frame) -> Solid:
+                track = self.model.track(self.scene, self.maps, points, frame, length)
+                return self.model.dynamic_solid(self.scene, self.maps, track, rays)
+
+            if self.model.config.ray_attention:
+                found = ask(where[frame], rays)
+            else:
+                found = solid_in_parts(lambda part: ask(part, len(part)), where[frame])
             parts.append((1.0 - abs(frame - time), found))
         return MovingSolid(where[time], tuple(parts))
 

@@ -18,7 +18,7 @@ from semflow.rendering.static_rays import StaticQueries, StaticRays
 from semflow.utils.errors import SemflowError
 from semflow.utils.memory import free_memory, is_out_of_memory
 
-FAST_POINTS = {"cpu": 2**17, "cuda": 2**20}  # samples at once; more of them gain nothing, and on a CPU they lose its caches
+FAST_POINTS = {"cpu": 2**16, "cuda": 2**20}  # samples at once; more of them gain nothing, and on a CPU they lose its caches
 KEPT_LAYERS = 12  # tensors as wide as the widest layer that are alive at once
 KEPT_BYTES = 2 * 1024**3  # static samples of a view are kept for its other times up to this size
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semflow.fields.solid import Solid
+from semflow.fields.solid import Solid, solid_in_parts
 from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
 from semflow.records import Rays
 from semflow.rendering.compositing import alpha_from_density, sample_distances, transmittance, uniform_weights
@@ -117,7 +117,7 @@ class StaticQueries:
 
     def solid(self, points: Tensor) -> Solid:
         """Densities of points (N, 3)."""
-        return self.model.static_solid(self.scene, self.maps, points, self.source)
+        return solid_in_parts(lambda part: self.model.static_solid(self.scene, self.maps, part, self.source), points)
 
     def looks(self, chosen: Tensor, rays: Rays, solid: Solid) -> Looks:
         """Looks of the chosen (R, S) samples of rays, whose densities are `solid`."""

@@ -204,6 +204,6 @@ def test_chunks_follow_the_free_memory_and_the_networks(monkeypatch):
         monkeypatch.setattr("semflow.rendering.model_renderer.free_memory", lambda device: int(free))
         return rays_at_once(model, config, cpu)
 
-    assert chosen(1e12) == 2**17 // 64  # what is fast
+    assert chosen(1e12) == 2**16 // 64  # what is fast
     assert chosen(8e6) == 8e6 // 4 // (64 * 4 * 12 * model.widest_layer)
     assert chosen(0) == 1
