@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from semflow.config.schema import EncoderConfig, ModelConfig
+from semflow.fields.solid import Solid
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import NdcSpace, camera_rays, make_space
 from semflow.losses.base import LossInputs
@@ -229,6 +230,7 @@ class StandInModel:
     """
 
     WALL_U = 0.7
+    widest_layer = 8
 
     def __init__(self, centre=(-0.1, 0.1, -0.2), radius: float = 0.3, velocity=(0.1, -0.05, 0.0),
                  ray_attention: bool = False):
@@ -236,7 +238,7 @@ class StandInModel:
         self.config = SimpleNamespace(ray_attention=ray_attention)
         self.aggregator = SimpleNamespace(reach=1)
         self.flow = self
-        self.static_queries, self.dynamic_queries, self.sources = 0, 0, []
+        self.static_queries, self.dynamic_queries, self.static_looks, self.dynamic_looks, self.sources = 0, 0, 0, 0, []
 
     def eval(self):
         return self
@@ -251,20 +253,29 @@ class StandInModel:
         assert isinstance(frame, int) and 0 <= frame < scene.frames, "networks are only asked about frames"
         return FlowTrack(frame, {o: points + o * self.shift for o in (-1, 0, 1) if 0 <= frame + o < scene.frames})
 
-    def static_samples(self, scene, maps, points, view_dirs, source):
+    def static_solid(self, scene, maps, points, source):
         self.static_queries += len(points)
         self.sources.append(source)
-        density = 400.0 * (points[:, 2] >= 2 * self.WALL_U - 1).float()
-        red, green = (0.5 + 0.3 * points[:, axis].clamp(-1, 1) for axis in (0, 1))
-        rgb = torch.stack([red, green, torch.full_like(density, 0.2)], dim=1)
-        return FieldSamples(density, rgb, one_hot_logits(torch.where(points[:, 0] > 0, 2, 0)))
+        return Solid(400.0 * (points[:, 2] >= 2 * self.WALL_U - 1).float(), points)
 
-    def dynamic_samples(self, scene, maps, track, rays):
+    def static_appearance(self, solid, view_dirs):
+        points = solid.hidden
+        self.static_looks += len(points)
+        red, green = (0.5 + 0.3 * points[:, axis].clamp(-1, 1) for axis in (0, 1))
+        rgb = torch.stack([red, green, torch.full_like(red, 0.2)], dim=1)
+        return rgb, one_hot_logits(torch.where(points[:, 0] > 0, 2, 0))
+
+    def dynamic_solid(self, scene, maps, track, rays):
         points = track.positions[0]
         self.dynamic_queries += len(points)
         inside = ((points - self.centre - track.frame * self.shift).norm(dim=-1) < self.radius).float()
+        return Solid(400.0 * inside, points, inside)
+
+    def dynamic_appearance(self, solid):
+        points = solid.hidden
+        self.dynamic_looks += len(points)
         rgb = torch.tensor([0.9, 0.1, 0.1]).expand(len(points), 3)
-        return FieldSamples(400.0 * inside, rgb, one_hot_logits(torch.ones(len(points), dtype=torch.int64)), inside)
+        return rgb, one_hot_logits(torch.ones(len(points), dtype=torch.int64))
 
 
 def one_hot_logits(classes: torch.Tensor) -> torch.Tensor:

@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="evaluate one in N (time, camera) pairs")
     parser.add_argument("--data_dir", help="root of the scenes, if it has moved since training")
     parser.add_argument("--labels_dir", help="second root of the labels, if it has moved since training")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
 
 
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from semflow.engine.loading import load_run
     from semflow.engine.protocols import find_protocol
 
-    loaded = load_run(args.run, args.device, args.checkpoint)
+    loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = moved_data(loaded.config.data, args.data_dir, args.labels_dir)
     scenes, truth_labels = load_scenes(data, args.device)
     out = args.run / "eval"

@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", type=float, help="hold the time at this fractional frame (default: the time runs)")
     parser.add_argument("--camera", type=int, help="camera of fixed-view (default: 0) and dolly (default: the average)")
     parser.add_argument("--scene", help="scene of the run (default: its first)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", type=Path, help="output folder (default: RUN/renders/SCENE_PATH)")
 
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.fps > 0:
         raise ConfigError(f"fps = {args.fps:g}: must be positive")
     require_ffmpeg()
-    loaded = load_run(args.run, args.device, args.checkpoint)
+    loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     scene = choose_scene(args.scene, loaded.scene_names)
     trajectory = make_trajectory(args.path, loaded.cameras(scene), args.frames, args.time, args.camera)
     if size is not None:

@@ -193,6 +193,23 @@ def config_from_file(path: str | Path) -> Config:
     return parse_config([f"--config={path}"])
 
 
+def with_settings(config: Config, settings: Sequence[str], group: str) -> Config:
+    """The configuration with `KEY=VALUE` settings of one group, like `render.samples=96`, put in place of its own.
+
+    Raises:
+        ConfigError: for another form, a key that the group does not hold, or a wrong value.
+    """
+    values = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise ConfigError(f"set = {setting!r}: write it as KEY=VALUE, e.g. {group}.samples=96")
+        if not name.startswith(f"{group}.") or name not in known_keys():
+            raise ConfigError(f"set = {setting!r}: only keys of {group} can be set here{suggestion(name)}")
+        values[name] = known_keys()[name].parse(text)
+    return _build(config, values)
+
+
 def config_to_text(config: Config) -> str:
     """A commented file of every key that `config_from_file` reads back to exactly `config`."""
     lines, group = ["# Resolved configuration of a semflow run; run it again by --config."], None

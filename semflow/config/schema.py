@@ -188,8 +188,8 @@ class RenderConfig(Checked):
 
     samples: int = option(64, "evenly spaced samples per ray when rendering", low=2)
     fine_samples: int = option(0, "further samples per ray, placed where the first ones find the static surface", low=0)
-    occupancy: int = option(0, "cells per axis of the grid that skips space without dynamic density (0 = no grid)", low=0)
-    chunk: int = option(4096, "rays per chunk", low=1)
+    occupancy: int = option(64, "cells per axis of the grids that skip what cannot be seen in both fields (0 = ask everywhere)", low=0)
+    chunk: int = option(0, "rays at once (0 = chosen from the free memory; fewer if that does not suffice)", low=0)
     flow_density_prior: bool = option(True, "composite logits with the densities (off: uniform weights, an ablation)")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semflow.config.parser import config_from_dict
+from semflow.config.parser import config_from_dict, with_settings
 from semflow.config.schema import Config
 from semflow.engine.building import build_model, encode_scenes
 from semflow.engine.checkpoint import load_checkpoint
@@ -47,12 +48,12 @@ class LoadedRun:
         return self.scenes[scene].label_map
 
 
-def load_run(run: Path, device: str = "auto", checkpoint: Path | None = None) -> LoadedRun:
-    """Load the newest checkpoint of a run folder, or the named one.
+def load_run(run: Path, device: str = "auto", checkpoint: Path | None = None, settings: Sequence[str] = ()) -> LoadedRun:
+    """Load the newest checkpoint of a run folder, or the named one; `settings` replace keys of `render` (KEY=VALUE).
 
     Raises:
         CheckpointError: there is none, it is broken, or its weights do not fit its configuration.
-        ConfigError: the device does not exist.
+        ConfigError: the device does not exist, or a setting is wrong.
     """
     target = resolve_device(device)
     set_up_torch()
@@ -66,6 +67,7 @@ def load_run(run: Path, device: str = "auto", checkpoint: Path | None = None) ->
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: not a checkpoint of this version of semflow ({reason}); train again") from error
+    config = with_settings(config, settings, "render")
     contexts = dict(zip((scene.name for scene in scenes), encode_scenes(model, scenes)))
     renderer = ModelRenderer(model, contexts, config.render)
     return LoadedRun(config, model, renderer, {scene.name: scene for scene in scenes}, state["step"])

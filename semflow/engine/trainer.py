@@ -13,6 +13,7 @@ from semflow.config.parser import config_to_dict
 from semflow.config.schema import Config
 from semflow.engine.building import build_model, encode_scenes
 from semflow.engine.checkpoint import checkpoint_path, load_checkpoint, prune_checkpoints, save_checkpoint
+from semflow.engine.estimate import NO_MEMORY, estimate
 from semflow.engine.initial_weights import start_from
 from semflow.engine.interrupt import GracefulStop
 from semflow.engine.progress import Progress
@@ -33,9 +34,11 @@ from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import describe_device, resolve_device, set_up_torch
 from semflow.utils.errors import SemflowError
+from semflow.utils.memory import shortage_as_error
 from semflow.utils.ranks import any_rank, average_gradients, mean_over_ranks, own_rows, rank, ranks, sum_over_ranks
 from semflow.viz.panels import training_panel
 
+LONG_RUN = 5000  # steps from which time and memory are estimated before the first one
 PANEL_QUANTITIES = frozenset({"rgb", "semantic", "depth", "flow"})
 
 
@@ -90,6 +93,11 @@ class Trainer:
             for s in self.scenes
         ]
         for line in lines:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print a line and keep it in the run folder."""
+        if rank() == 0:
             print(line, flush=True)
             self.folder.log(line)
 
@@ -123,6 +131,8 @@ class Trainer:
         """Run the stages that are left; False if a signal ended the run early (everything is saved)."""
         resumed_at = self.step if self.step else None
         total = sum(stage.config.steps for stage in stages_of(self.config))
+        if total - self.step >= LONG_RUN:
+            self.say(estimate(self))
         with GracefulStop() as stop, TensorBoard(self.folder.tensorboard, resumed_at) as board:
             for stage in stages_of(self.config):
                 stopped = self.step < stage.last_step and self.run_stage(stage, stop, board)
@@ -153,7 +163,8 @@ class Trainer:
         stopped = any_rank(stop.requested)
         with Progress(stage.name, stage.config.steps, self.step - stage.first_step) as progress:
             while self.step < stage.last_step and not stopped:
-                report = self.train_step(stage, optimizer, renderer, samplers, losses)
+                with shortage_as_error(f"step {self.step}: {NO_MEMORY}"):
+                    report = self.train_step(stage, optimizer, renderer, samplers, losses)
                 progress.update(report.loss, report.psnr, report.miou)
                 self.log(stage, report, optimizer, board)
                 stopped = any_rank(stop.requested)

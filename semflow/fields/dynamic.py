@@ -10,6 +10,7 @@ from semflow.fields.chunks import samples_in_parts
 from semflow.fields.flow import normalised_time
 from semflow.fields.heads import fog_head, semantic_head
 from semflow.fields.mlp import CodeBlock, ResidualBlock
+from semflow.fields.solid import Solid
 from semflow.records import FieldSamples
 
 BLEND_START = -2.0  # the blending starts low: what is not known to move is static
@@ -58,6 +59,11 @@ class DynamicField(nn.Module):
     def query(self, points: Tensor, frame: float, frames: int, code: Tensor, features: FlowFeatures, scene: int
               ) -> FieldSamples:
         """Samples of a part of the points."""
+        solid = self.solid(points, frame, frames, code, features, scene)
+        return FieldSamples(solid.density, *self.appearance(solid), solid.blend)
+
+    def solid(self, points: Tensor, frame: float, frames: int, code: Tensor, features: FlowFeatures, scene: int = 0) -> Solid:
+        """Where something is, for N points; arguments as in `forward`. `appearance` tells what it looks like."""
         time = torch.full_like(points[:, :1], normalised_time(frame, frames))
         hidden = self.first(self.encoding(torch.cat([points, time], dim=-1), scene))
         for block in self.code_blocks:
@@ -69,10 +75,9 @@ class DynamicField(nn.Module):
                 hidden = hidden + features.current
             hidden = block(hidden)
         hidden = torch.relu(hidden)
-        described = hidden if features.motion is None else torch.cat([features.motion, hidden], dim=-1)
-        return FieldSamples(
-            density=self.density(hidden)[:, 0],
-            rgb=torch.sigmoid(self.color(hidden)),
-            logits=self.semantic(described),
-            blend=torch.sigmoid(self.blend(hidden)[:, 0]),
-        )
+        return Solid(self.density(hidden)[:, 0], hidden, torch.sigmoid(self.blend(hidden)[:, 0]), features.motion)
+
+    def appearance(self, solid: Solid) -> tuple[Tensor, Tensor]:
+        """Colour (N, 3) and class logits (N, K) of N points."""
+        described = solid.hidden if solid.motion is None else torch.cat([solid.motion, solid.hidden], dim=-1)
+        return torch.sigmoid(self.color(solid.hidden)), self.semantic(described)

@@ -9,6 +9,7 @@ from semflow.encoders.positional import FrequencyEncoding
 from semflow.fields.chunks import samples_in_parts
 from semflow.fields.heads import fog_head, semantic_head
 from semflow.fields.mlp import ResidualBlock
+from semflow.fields.solid import Solid
 from semflow.records import FieldSamples
 
 VIEW_OCTAVES = 4
@@ -53,13 +54,21 @@ class StaticField(nn.Module):
 
     def query(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int) -> FieldSamples:
         """Samples of a part of the points."""
+        solid = self.solid(points, feature, scene)
+        return FieldSamples(solid.density, *self.appearance(solid, view_dirs))
+
+    def solid(self, points: Tensor, feature: Tensor | None, scene: int = 0) -> Solid:
+        """Where something is, for N points; arguments as in `forward`. `appearance` tells what it looks like."""
         hidden = self.first(self.encoding(points, scene))
         for number, block in enumerate(self.blocks):
             if feature is not None and number < FEATURE_BLOCKS:
                 hidden = hidden + feature
             hidden = block(hidden)
         hidden = torch.relu(hidden)
+        return Solid(self.density(hidden)[:, 0], hidden)
+
+    def appearance(self, solid: Solid, view_dirs: Tensor) -> tuple[Tensor, Tensor]:
+        """Colour (N, 3) and class logits (N, K) of N points seen along view_dirs (N, 3)."""
+        hidden = solid.hidden
         seen = hidden if self.view is None else torch.cat([hidden, self.view(view_dirs)], dim=-1)
-        return FieldSamples(
-            density=self.density(hidden)[:, 0], rgb=torch.sigmoid(self.color(seen)), logits=self.semantic(hidden)
-        )
+        return torch.sigmoid(self.color(seen)), self.semantic(hidden)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from semflow.fields.aggregation import (
 from semflow.fields.chunks import joined, rays_in_parts
 from semflow.fields.dynamic import DynamicField
 from semflow.fields.flow import FlowNetwork
+from semflow.fields.solid import Solid
 from semflow.fields.static import StaticField
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
@@ -122,6 +123,14 @@ class SemanticFlow(nn.Module):
         """Channels of a frozen map after the optional PCA."""
         return min(channels, self.pca) if self.pca else channels
 
+    @property
+    def widest_layer(self) -> int:
+        """Channels of the widest tensor that a point passes through."""
+        parts = (self.static, self.dynamic, self.flow, self.aggregator)
+        of_maps = (self.static.to_feature, self.aggregator.from_map)
+        layers = [m for part in parts for m in part.modules() if isinstance(m, nn.Linear) and m not in of_maps]
+        return max(max(layer.in_features, layer.out_features) for layer in layers)
+
     def field_encoding(self, shapes: list[SceneShape], with_time: bool) -> nn.Module:
         """Encoding of the static (x) or dynamic (x, t) field."""
         if self.config.encoding == "frequency":
@@ -188,14 +197,30 @@ class SemanticFlow(nn.Module):
 
     def static_samples(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int) -> FieldSamples:
         """Static field at N points (N, 3), view_dirs (N, 3), with the image feature of frame `source`."""
-        feature = None
-        if scene.image is not None:
-            uv, in_front = scene.cameras.project(scene.space.to_world(points), source)
-            visible = in_front & scene.cameras.inside(uv)
-            feature = read_map(maps.static[source], uv, scene.cameras.height, scene.cameras.width) * visible[:, None]
+        feature = self.static_feature(scene, maps, points, source)
         with self.autocast(points):
             samples = self.static(points, view_dirs, feature, scene.index)
         return self.scaled(samples)
+
+    def static_feature(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, source: int) -> Tensor | None:
+        """(N, D) projected image feature of frame `source` at N points, zero where it does not show them."""
+        if scene.image is None:
+            return None
+        uv, in_front = scene.cameras.project(scene.space.to_world(points), source)
+        visible = in_front & scene.cameras.inside(uv)
+        return read_map(maps.static[source], uv, scene.cameras.height, scene.cameras.width) * visible[:, None]
+
+    def static_solid(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, source: int) -> Solid:
+        """The first half of `static_samples`: the densities."""
+        feature = self.static_feature(scene, maps, points, source)
+        with self.autocast(points):
+            return self.activated(self.static.solid(points, feature, scene.index))
+
+    def static_appearance(self, solid: Solid, view_dirs: Tensor) -> tuple[Tensor, Tensor]:
+        """The second half: colours (N, 3) and logits (N, K)."""
+        with self.autocast(view_dirs):
+            rgb, logits = self.static.appearance(solid, view_dirs)
+        return rgb.float(), logits.float()
 
     def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
         """Dynamic field at the points of a track (N = rays * S), some rays at a time."""
@@ -215,6 +240,19 @@ class SemanticFlow(nn.Module):
             samples = self.dynamic(track.positions[0], track.frame, scene.frames, maps.code, features, scene.index)
         return self.scaled(samples)
 
+    def dynamic_solid(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> Solid:
+        """The first half of `dynamic_samples`: densities and blending."""
+        features = self.aggregator(track, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), rays)
+        points = track.positions[0]
+        with self.autocast(points):
+            return self.activated(self.dynamic.solid(points, track.frame, scene.frames, maps.code, features, scene.index))
+
+    def dynamic_appearance(self, solid: Solid) -> tuple[Tensor, Tensor]:
+        """The second half: colours (N, 3) and logits (N, K)."""
+        with self.autocast(solid.hidden):
+            rgb, logits = self.dynamic.appearance(solid)
+        return rgb.float(), logits.float()
+
     def set_up(self, bf16: bool, recompute: bool) -> SemanticFlow:
         """How the networks are computed: bf16 autocast, and activations computed again instead of kept."""
         self.bf16, self.recompute, self.flow.recompute = bf16, recompute, recompute
@@ -227,10 +265,19 @@ class SemanticFlow(nn.Module):
     def scaled(self, samples: FieldSamples) -> FieldSamples:
         """Apply the density activation and scale; back to float32. Rendering applies relu to what comes out."""
         blend = None if samples.blend is None else samples.blend.float()
-        density = samples.density.float()
+        return FieldSamples(self.scaled_density(samples.density), samples.rgb.float(), samples.logits.float(), blend)
+
+    def activated(self, solid: Solid) -> Solid:
+        """The same for the first half of samples; what the heads read stays as it is."""
+        blend = None if solid.blend is None else solid.blend.float()
+        return replace(solid, density=self.scaled_density(solid.density), blend=blend)
+
+    def scaled_density(self, density: Tensor) -> Tensor:
+        """Densities (N,) of a field's head, activated and scaled."""
+        density = density.float()
         if self.config.density_activation == "softplus":
             density = F.softplus(density, beta=SOFTPLUS_SHARPNESS)
-        return FieldSamples(density * self.config.density_scale, samples.rgb.float(), samples.logits.float(), blend)
+        return density * self.config.density_scale
 
     def track(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, frame: int, length: int | None = None) -> FlowTrack:
         """Flow track of N points (N, 3) of an integer frame."""

@@ -46,7 +46,7 @@ def asked(monkeypatch):
     """Arguments with which the run was loaded; the run's labels are those of the frames 0 and 1."""
     calls = []
 
-    def load_run(run, device, checkpoint=None):
+    def load_run(run, device, checkpoint=None, settings=()):
         calls.append((run, device, checkpoint))
         config = replace(Config(), data=DataConfig(scenes=("toy",), labelled_frames="0-1"))
         return SimpleNamespace(config=config, renderer=CopyingRenderer({"toy": fake_scene("toy")}))

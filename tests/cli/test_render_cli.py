@@ -64,7 +64,7 @@ def loaded(monkeypatch) -> FakeRun:
     run = FakeRun()
     run.requests = []
 
-    def load_run(folder, device, checkpoint=None):
+    def load_run(folder, device, checkpoint=None, settings=()):
         run.requests.append((folder, device, checkpoint))
         return run
 

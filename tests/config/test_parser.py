@@ -10,6 +10,7 @@ import pytest
 from semflow.config.keys import ALIASES, known_keys
 from semflow.config.parser import (
     build_parser, config_differences, config_from_dict, config_from_file, config_to_dict, config_to_text, parse_config,
+    with_settings,
 )
 from semflow.config.schema import Config, DataConfig
 from semflow.utils.errors import ConfigError
@@ -197,3 +198,17 @@ class TestDictionaryForm:
         with pytest.raises(ConfigError) as caught:
             config_from_dict(values)
         assert part in str(caught.value)
+
+
+class TestSettingsOfARun:
+    def test_keys_of_the_group_are_replaced_and_nothing_else(self):
+        config = with_settings(Config(), ["render.samples=96", " render.occupancy = 0"], "render")
+        assert config_differences(Config(), config) == {"render.samples": (64, 96), "render.occupancy": (64, 0)}
+        assert with_settings(Config(), [], "render") == Config()
+
+    @pytest.mark.parametrize(("setting", "part"), [
+        ("render.samples", "KEY=VALUE"), ("model.octaves=3", "only keys of render"), ("render.sample=3", "did you mean render.samples"),
+        ("render.samples=1", "at least 2"), ("render.samples=x", "render.samples")])
+    def test_wrong_settings_are_named(self, setting, part):
+        with pytest.raises(ConfigError, match=part):
+            with_settings(Config(), [setting], "render")

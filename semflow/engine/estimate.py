@@ -1,0 +1,52 @@
+"""Time and memory of a long run, measured on a few steps of a throw-away copy before it starts."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from typing import TYPE_CHECKING
+
+import torch
+
+from semflow.engine.benchmark_timing import peak, seconds_of
+from semflow.engine.stages import Stage, build_losses, build_optimizer, build_renderer, build_samplers, stages_of
+from semflow.utils.memory import shortage_as_error
+
+if TYPE_CHECKING:
+    from semflow.engine.trainer import Trainer
+
+STEPS = 3  # timed steps of every stage, after one that is not timed
+NO_MEMORY = ("there is not enough memory for a training step; switch on train.recompute, take fewer rays or samples in the "
+             "stage (with more train.accumulate for the same batch), or reduce frozen features by encoder.pca")
+
+
+def estimate(trainer: Trainer) -> str:
+    """One line on the time and the memory that the steps left will take; the trainer is not changed.
+
+    Raises:
+        SemflowError: memory does not suffice for a step of a stage, also of a later one.
+    """
+    left = {stage: stage.last_step - max(trainer.step, stage.first_step) for stage in stages_of(trainer.config)}
+    seconds = {stage: step_seconds(trainer, stage) for stage, steps in left.items() if steps > 0}
+    total = sum(left[stage] * value for stage, value in seconds.items())
+    steps = ", ".join(f"{value:.3g} s a {stage.name} step" for stage, value in seconds.items())
+    return (f"estimated: about {in_words(total)} on this machine ({steps}; measured on {STEPS} steps each), "
+            f"{peak(trainer.device) / 1e9:.1f} GB of memory")
+
+
+def step_seconds(trainer: Trainer, stage: Stage) -> float:
+    """Median time of a step of a stage, on copies of everything that steps change."""
+    trial = copy.copy(trainer)
+    trial.model, trial.step = copy.deepcopy(trainer.model).train(), stage.first_step
+    trial.generator = torch.Generator(trainer.device).manual_seed(trainer.config.train.seed)
+    losses = build_losses(stage)
+    renderer = build_renderer(stage, losses, trial.model, trainer.config.render.flow_density_prior)
+    parts = build_optimizer(stage, trial.model), renderer, build_samplers(stage, trainer.scenes), losses
+    with shortage_as_error(f"{stage.name} stage: {NO_MEMORY}"):
+        times = [seconds_of(lambda: trial.train_step(stage, *parts), trainer.device) for _ in range(STEPS + 1)]
+    return statistics.median(times[1:])
+
+
+def in_words(seconds: float) -> str:
+    """`40 min` or `23 h`."""
+    return f"{seconds / 3600:.0f} h" if seconds >= 2 * 3600 else f"{max(seconds / 60, 1):.0f} min"
