@@ -9,7 +9,7 @@ from benchmark_toys import tiny
 from semflow.engine import benchmark_stages, benchmark_timing
 from semflow.engine.benchmark import build_bench, step_of
 from semflow.engine.benchmark_stages import STAGES, StageClock, clock_of, time_stages, watching
-from semflow.rendering import compositing, model_renderer, renderer
+from semflow.rendering import compositing, renderer
 
 CPU = torch.device("cpu")
 
@@ -94,7 +94,7 @@ def test_an_error_leaves_the_clock_usable():
 def test_functions_are_watched_wherever_they_are_imported_and_put_back():
     before = {(owner, name): getattr(owner, name) for places in STAGES.values() for owner, name in places}
     with watching(clock_of(CPU)):
-        assert renderer.composite is model_renderer.composite is compositing.composite
+        assert renderer.composite is compositing.composite
         for places in STAGES.values():
             for owner, name in places:
                 assert getattr(owner, name).__wrapped__ is before[owner, name]
