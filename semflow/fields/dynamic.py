@@ -67,14 +67,14 @@ class DynamicField(nn.Module):
         time = torch.full_like(points[:, :1], normalised_time(frame, frames))
         hidden = self.first(self.encoding(torch.cat([points, time], dim=-1), scene))
         for block in self.code_blocks:
-            hidden = block(torch.relu(hidden), code)
+            hidden = block(torch.relu_(hidden), code)
         if self.fuse is not None:
             hidden = hidden + self.fuse(features.neighbours)
         for block in self.blocks:
             if features.current is not None:
                 hidden = hidden + features.current
             hidden = block(hidden)
-        hidden = torch.relu(hidden)
+        hidden = torch.relu_(hidden)
         return Solid(self.density(hidden)[:, 0], hidden, torch.sigmoid(self.blend(hidden)[:, 0]), features.motion)
 
     def appearance(self, solid: Solid) -> tuple[Tensor, Tensor]:

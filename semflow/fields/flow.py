@@ -53,10 +53,10 @@ class FlowNetwork(nn.Module):
             (N, 3), each component in (-1, 1).
         """
         t = torch.full_like(points[:, :1], normalised_time(time, frames))
-        hidden = torch.relu(self.first(self.encoding(torch.cat([points, t], dim=-1), scene)))
+        hidden = torch.relu_(self.first(self.encoding(torch.cat([points, t], dim=-1), scene)))
         for block in self.blocks:
             hidden = block(hidden, code)
-        return torch.tanh(self.last(torch.relu(hidden)))
+        return torch.tanh(self.last(torch.relu_(hidden)))
 
     def advect(self, points: Tensor, time: float, offset: float, frames: int, code: Tensor, scene: int = 0) -> Tensor:
         """Where points of `time` are at `time + offset`.

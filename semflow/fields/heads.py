@@ -23,6 +23,6 @@ def semantic_head(in_channels: int, widths: tuple[int, ...], classes: int) -> nn
     """(N, in_channels) -> (N, K) logits through hidden layers of the given widths."""
     layers: list[nn.Module] = []
     for width in widths:
-        layers += [nn.Linear(in_channels, width), nn.ReLU()]
+        layers += [nn.Linear(in_channels, width), nn.ReLU(inplace=True)]
         in_channels = width
     return nn.Sequential(*layers, nn.Linear(in_channels, classes))

@@ -64,7 +64,7 @@ class StaticField(nn.Module):
             if feature is not None and number < FEATURE_BLOCKS:
                 hidden = hidden + feature
             hidden = block(hidden)
-        hidden = torch.relu(hidden)
+        hidden = torch.relu_(hidden)
         return Solid(self.density(hidden)[:, 0], hidden)
 
     def appearance(self, solid: Solid, view_dirs: Tensor) -> tuple[Tensor, Tensor]:
