@@ -1,7 +1,7 @@
 """Time of a training step in one process and split over several, on a random scene, with the options of the benchmark.
 
     python scripts/measure_ranks.py --preset fast --threads 1
-    torchrun --nproc_per_node=2 scripts/measure_ranks.py --preset fast --threads 1
+    torchrun --nproc_per_node=2 -- scripts/measure_ranks.py --preset fast --threads 1
 
 Every process runs the whole step: its share of the rays, the exchange of counts and gradients, clip and Adam. The time
 is the median over steps of rank 0, which waits for the others in every step. Nothing else should run on the machine.

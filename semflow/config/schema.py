@@ -179,7 +179,7 @@ class TrainConfig(Checked):
     log_every: int = option(20, "steps between TensorBoard scalars", low=1)
     images_every: int = option(500, "steps between TensorBoard image panels of a training view (0 = never)", low=0)
     keep: int = option(2, "newest checkpoints that are kept", low=1)
-    threads: int = option(0, "CPU threads (0 = torch's choice; of several processes each takes its share of the cores)", low=0)
+    threads: int = option(0, "CPU threads (0 = torch's choice; several processes share the cores)", low=0)
 
 
 @dataclass(frozen=True)

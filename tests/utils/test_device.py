@@ -77,7 +77,8 @@ def test_each_rank_has_a_gpu_of_its_own_or_the_cpu(machine, second_of_two, name,
 
 
 @pytest.mark.parametrize("name, cuda, part", [
-    ("cuda:0", 2, "choose auto, cpu or cuda"), ("mps", 0, "choose auto"), ("cuda", 1, "1 CUDA GPUs for 2"), ("cuda", 0, "CUDA"),
+    ("cuda:0", 2, "choose auto, cpu or cuda"), ("mps", 0, "choose auto"), ("cuda", 1, "1 CUDA GPUs for 2"),
+    ("cuda", 0, "CUDA"),
 ])
 def test_ranks_share_no_gpu(machine, second_of_two, name, cuda, part):
     machine(cuda, mps=True)
