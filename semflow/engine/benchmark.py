@@ -93,7 +93,7 @@ def measure(settings: BenchmarkSettings, case: str) -> Measurement | StageTimes:
 def measure_here(settings: BenchmarkSettings, case: str) -> Measurement | StageTimes:
     """Measure a case in this process; its peak includes whatever the process held before."""
     device = resolve_device(settings.device)
-    set_up_torch(settings.threads)
+    set_up_torch(settings.threads, settings.config.train.tf32)
     torch.manual_seed(0)
     rare = max(1, settings.repeats // 10)
     if case in RENDER_CASES:

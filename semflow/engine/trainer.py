@@ -65,7 +65,7 @@ class Trainer:
     """
 
     def __init__(self, config: Config, resume: Path | None = None):
-        set_up_torch(config.train.threads)
+        set_up_torch(config.train.threads, config.train.tf32)
         self.config, self.device, self.folder = config, resolve_device(config.device), RunFolder(config.out)
         self.scenes = load_training_scenes(config, self.device)
         self.kept = [kept(scene, config.encoder.surface_cues) for scene in self.scenes]

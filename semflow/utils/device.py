@@ -65,8 +65,8 @@ def describe_device(device: torch.device) -> str:
     return str(device)
 
 
-def set_up_torch(threads: int = 0) -> None:
-    """Process-wide settings: CPU threads (0 = torch's choice) and denormals flushed to zero.
+def set_up_torch(threads: int = 0, tf32: bool = False) -> None:
+    """Process-wide settings: CPU threads (0 = torch's choice), denormals flushed to zero, TF32 matrix products or not.
 
     Ranks on one machine share its cores: where torch would take one thread each, as `torchrun` tells it to, they take
     as many as there are cores for.
@@ -79,6 +79,7 @@ def set_up_torch(threads: int = 0) -> None:
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
 
 
 def usable_cores() -> int:

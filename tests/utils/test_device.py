@@ -52,6 +52,9 @@ def test_set_up_flushes_denormals_and_sets_threads():
         assert torch.get_num_threads() == 1 and "1 threads" in describe_device(torch.device("cpu"))
         if torch.set_flush_denormal(True):  # False where the processor cannot
             assert (torch.tensor([1e-38]) * 0.1).item() == 0.0
+        for tf32, expected in ((True, "high"), (False, "highest")):
+            set_up_torch(threads=1, tf32=tf32)
+            assert torch.get_float32_matmul_precision() == expected
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(threads)
