@@ -161,3 +161,12 @@ def test_roughness_is_the_second_difference_in_time():
     assert encoding.time_roughness(0).item() == pytest.approx(0.5**2)
     assert encoding.time_roughness(1).item() == 0.0  # two frames have no second difference
     assert PlaneEncoding(BOX[None], 2, (3,)).time_roughness(0).item() == 0.0
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_frequency_code_knows_its_own_derivative(normalize):
+    encoding = FrequencyEncoding(3, 4, normalize=normalize).double()
+    points = (torch.rand(5, 3, dtype=torch.float64) - 0.5).requires_grad_()
+    assert torch.autograd.gradcheck(encoding, (points,))
+    if normalize:
+        torch.testing.assert_close(encoding(points).norm(dim=-1), torch.ones(5, dtype=torch.float64))
