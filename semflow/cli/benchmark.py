@@ -262,7 +262,7 @@ def sized_config(args: argparse.Namespace, name: str) -> Config:
 def quality(args: argparse.Namespace, config: Config) -> Quality:
     """The curve of a configuration on its scenes, or on those of the options."""
     from semflow.cli.evaluate import load_scenes
-    from semflow.cli.train import make_missing_demo_scene
+    from semflow.cli.train import make_missing_demo_scenes
     from semflow.data.frame_lists import parse_frames
     from semflow.engine.benchmark_quality import QualityPlan, measure_quality
     from semflow.engine.evaluator import evaluate
@@ -272,7 +272,7 @@ def quality(args: argparse.Namespace, config: Config) -> Quality:
     data = replace(config.data, dir=args.data_dir or config.data.dir, scenes=tuple(args.scene or config.data.scenes))
     train = replace(config.train, threads=args.threads or config.train.threads)
     config = replace(config, data=data, train=train, device=args.device)
-    make_missing_demo_scene(config)
+    make_missing_demo_scenes(config)
     scenes, truth_labels = load_scenes(data, args.device)
     colors = {s.name: parse_frames(data.color_frames, s.frames, "data.color_frames") for s in scenes}
     plan = QualityPlan(config, minutes(args), args.along, find_protocol("corrected"), args.every, args.out)

@@ -13,8 +13,6 @@ from semflow.utils.errors import ConfigError
 if TYPE_CHECKING:
     from semflow.engine.run_folder import RunFolder, RunState
 
-DEMO_SCENE = "balloon"
-
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, make the demo scene if it is asked for and missing, and train.
@@ -50,7 +48,7 @@ def _prepare(config: Config, options: Namespace) -> tuple[RunState, Path | None]
         raise ConfigError(f"out = {folder.path}: nothing to resume, it holds no checkpoint; leave out --resume")
     print(_announcement(folder, state), flush=True)
     if state is not RunState.FINISHED:
-        make_missing_demo_scene(config)
+        make_missing_demo_scenes(config)
     return state, folder.newest_checkpoint if state is RunState.UNFINISHED else None
 
 
@@ -75,13 +73,8 @@ def _add_options(parser: StrictParser) -> None:
                         help="start over; the old folder is kept as OUT.bak-N")
 
 
-def make_missing_demo_scene(config: Config) -> bool:
-    """Make the demo scene in `data.dir` if the configuration asks for it and it is not there; True if made."""
-    root = Path(config.data.dir)
-    if DEMO_SCENE not in config.data.scenes or (root / DEMO_SCENE).exists():
-        return False
-    from semflow.data.synthetic import make_demo_scene
+def make_missing_demo_scenes(config: Config) -> None:
+    """Make the demo scenes that the configuration asks for and that are not in `data.dir`."""
+    from semflow.data.synthetic import make_missing_scenes
 
-    print(f"{root / DEMO_SCENE} is missing: making the demo scene there first", flush=True)
-    make_demo_scene(root)
-    return True
+    make_missing_scenes(Path(config.data.dir), config.data.scenes)

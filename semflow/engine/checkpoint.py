@@ -75,26 +75,25 @@ def checkpoint_path(folder: str | Path, step: int) -> Path:
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
     """The checkpoint of the highest step in `folder`, or None."""
-    return max(_checkpoints(folder), key=_step, default=None)
+    found = all_checkpoints(folder)
+    return found[-1][1] if found else None
+
+
+def all_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
+    """Step and path of every checkpoint in `folder`, by step."""
+    named = [(_NAME.fullmatch(path.name), path) for path in Path(folder).glob("step-*.safetensors")]
+    return sorted((int(match[1]), path) for match, path in named if match)
 
 
 def prune_checkpoints(folder: str | Path, keep: int) -> list[Path]:
     """Delete all but the `keep` newest checkpoints and leftovers of killed writers; returns what went."""
     if keep < 1:
         raise ValueError(f"keep = {keep}: at least one checkpoint must stay")
-    old = sorted(_checkpoints(folder), key=_step)[:-keep]
+    old = [path for _, path in all_checkpoints(folder)[:-keep]]
     leftovers = list(Path(folder).glob(f".step-*{TEMPORARY}.safetensors"))
     for path in old + leftovers:
         path.unlink(missing_ok=True)
     return old + leftovers
-
-
-def _checkpoints(folder: str | Path) -> list[Path]:
-    return [path for path in Path(folder).glob("step-*.safetensors") if _NAME.fullmatch(path.name)]
-
-
-def _step(path: Path) -> int:
-    return int(_NAME.fullmatch(path.name)[1])
 
 
 class _Encoder:

@@ -23,12 +23,10 @@ def trained(monkeypatch):
 
 @pytest.fixture
 def made(monkeypatch):
-    """Stands in for the scene maker; collects the roots."""
-    roots = []
-    module = types.ModuleType("semflow.data.synthetic")
-    module.make_demo_scene = roots.append
-    monkeypatch.setitem(sys.modules, "semflow.data.synthetic", module)
-    return roots
+    """Stands in for the maker of a scene; collects the folders."""
+    folders = []
+    monkeypatch.setattr("semflow.data.synthetic.maker.make_scene", lambda root, name, **spec: folders.append(root / name))
+    return folders
 
 
 @pytest.fixture
@@ -56,8 +54,8 @@ def test_a_new_run(trained, made, argv, capsys):
 def test_the_demo_scene_is_made_where_it_is_missing(trained, made, argv, tmp_path, capsys):
     argv[-1] = "balloon"
     assert main(["train", *argv]) == 0
-    assert made == [tmp_path / "data"] and len(trained) == 1
-    assert "balloon is missing: making the demo scene" in capsys.readouterr().out
+    assert made == [tmp_path / "data" / "balloon"] and len(trained) == 1
+    assert "balloon is missing: making this demo scene" in capsys.readouterr().out
 
 
 def test_an_existing_demo_scene_is_left_alone(trained, made, argv, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,11 @@ from semflow.data.synthetic.writer import (
 )
 
 DEMO = {"name": "balloon", "seed": 0, "frames": 12, "height": 108, "width": 192, "objects": ("balloon", "ball", "crate")}
+DEMO_SCENES = {scene["name"]: scene for scene in (  # made where a configuration asks for them and they are missing
+    DEMO,
+    DEMO | {"name": "flag", "seed": 1, "objects": ("flag", "ball", "crate")},
+    DEMO | {"name": "mixed", "seed": 2, "objects": ("balloon", "flag", "ball")},
+)}
 
 MAX_WORKERS = 4
 BOUND_MARGIN = 0.02  # of the depth, left before the nearest and behind the farthest surface
@@ -87,9 +93,12 @@ def make_scene(root: Path, name: str, *, seed: int = 0, frames: int = 12, height
     return folder
 
 
-def make_demo_scene(root: Path) -> Path:
-    """Write the demo scene `balloon` below `root`; see `make_scene`."""
-    return make_scene(root, **DEMO)
+def make_missing_scenes(root: Path, names: Iterable[str]) -> list[Path]:
+    """Write those of the named DEMO_SCENES that are not below `root` yet; returns their folders. Other names are left alone."""
+    missing = [name for name in names if name in DEMO_SCENES and not (root / name).exists()]
+    for name in missing:
+        print(f"{root / name} is missing: making this demo scene there first", flush=True)
+    return [make_scene(root, **DEMO_SCENES[name]) for name in missing]
 
 
 def write_scene(folder: Path, scene: Scene) -> None:

@@ -1,0 +1,120 @@
+"""Train, judge and tabulate what a table of the tasks, baselines and ablations needs; what is done is kept.
+
+Writes RESULTS/TABLE.md, .csv, .json and figures. Stopped, the same command goes on. With --scene it takes other scenes
+than the budget's, and writes RESULTS/TABLE-SCENE.*
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semflow.utils.errors import ConfigError, SemflowError
+
+if TYPE_CHECKING:
+    from semflow.tasks.reproduce.plan import Budget, Job, Sources, Table
+
+BUDGET_NAMES = ("small", "medium", "paper")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `semflow reproduce`."""
+    parser.add_argument("table", nargs="+", help="full, tracking, completion, weak, multi, adaptation, ablations, robustness, or all")
+    parser.add_argument("--budget", choices=BUDGET_NAMES, default="small",
+                        help="small: all tables in about four hours on two cores; medium: full length, three seeds; paper: the "
+                             "published sizes on the NVIDIA scenes (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:N, or a list like cuda:0,cuda:1: one run at a time on each")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N",
+                        help="runs at a time on each device (default: one, on the CPU one per core, at most four)")
+    parser.add_argument("--data_dir", help="root of the scenes (default: as the configurations say)")
+    parser.add_argument("--scene", nargs="+", default=[], metavar="NAME",
+                        help="scenes in place of the budget's; the last one is the new one of adaptation")
+    parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="only these rows")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every run, e.g. data.factor=4")
+    parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables (default: %(default)s)")
+    parser.add_argument("--collect", action="store_true", help="run nothing: write the tables from what is there")
+    parser.add_argument("--no-figures", action="store_true", help="write no pictures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is missing and write the tables; status 1 if runs failed.
+
+    Raises:
+        SemflowError: a wrong option, configuration or folder.
+    """
+    from semflow.tasks.reproduce.plan import BUDGETS, TABLES, Sources, find_table, jobs_of, unique
+    from semflow.tasks.reproduce.running import run_jobs
+
+    names = list(TABLES) if args.table == ["all"] else args.table
+    tables, budget = [find_table(name) for name in names], BUDGETS[args.budget]
+    sources = Sources(args.runs, args.data_dir, tuple(args.scene), tuple(args.set))
+    jobs = {table.name: chosen(jobs_of(table, budget, sources), args.only) for table in tables}
+    failures = []
+    if not args.collect:
+        wanted = unique([job for table in tables for job in jobs[table.name]])
+        make_missing_scenes(wanted)
+        failures = run_jobs(wanted, budget.every, device_slots(args.device, args.jobs), lambda line: print(line, flush=True))
+    for table in tables:
+        write(args, table, budget, sources, jobs[table.name])
+    for line in failures:
+        print(f"failed: {line}")
+    return 1 if failures else 0
+
+
+def chosen(jobs: list[Job], only: list[str]) -> list[Job]:
+    """The jobs of the named methods, and those that they start from.
+
+    Raises:
+        ConfigError: a name that is no method of the table.
+    """
+    known = {job.method.name for job in jobs}
+    for name in only:
+        if name not in known:
+            raise ConfigError(f"only = {name!r}: the table has the methods {', '.join(sorted(known))}")
+    return [job for job in jobs if not only or job.method.name in only]
+
+
+def make_missing_scenes(jobs: list[Job]) -> None:
+    """Make the synthetic scenes that are not there yet, before runs ask for them at once."""
+    from semflow.data.synthetic import make_missing_scenes
+
+    for root, names in {(job.config.data.dir, job.config.data.scenes) for job in jobs}:
+        make_missing_scenes(Path(root), names)
+
+
+def device_slots(devices: str, jobs: int) -> list[str]:
+    """A device per run that may be going on.
+
+    Raises:
+        ConfigError: a negative number, or a device that does not exist.
+    """
+    import os
+
+    from semflow.utils.device import resolve_device
+
+    if jobs < 0:
+        raise ConfigError(f"jobs = {jobs}: must not be negative")
+    names = [str(resolve_device(name.strip())) for name in devices.split(",")]
+    return [name for name in names for _ in range(jobs or (min(4, os.cpu_count() or 1) if name == "cpu" else 1))]
+
+
+def write(args: argparse.Namespace, table: Table, budget: Budget, sources: Sources, jobs: list[Job]) -> None:
+    """The files of a table, and a word on each."""
+    from semflow.tasks.reproduce.collecting import collect
+    from semflow.tasks.reproduce.figures import draw_figures
+    from semflow.tasks.reproduce.report import write_tables
+
+    rows, curve = collect(table, jobs, budget.every)
+    folder = args.results / budget.name
+    path = folder / "-".join([table.name, *sources.scenes])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    if not args.no_figures:
+        try:
+            pictures = draw_figures(path, rows, curve, args.device.split(",")[0])
+        except SemflowError as error:
+            print(f"{table.name}: no figures: {error}")
+    write_tables(path, table, budget, rows, curve, pictures)
+    print(f"written: {path}.md, .csv, .json" + "".join(f", {picture.name}" for picture in pictures))
