@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from semflow.encoders.sampling import read_nearest
 from semflow.engine.copying import labelled_frames
@@ -21,7 +22,8 @@ def propagate_labels(scene: SceneData) -> Tensor:
     forward and backward. Then, in this order, a pixel takes
         the label found by its chain to the nearest labelled frame on the other side,
         what was found in the frame where its chain ended, at the place where it ended,
-        the label of the nearest pixel that has one and agrees with it in the motion mask.
+        the label of the nearest pixel that has one and agrees with it in the motion mask. Pixels that read theirs at
+        an outline are not asked: by rounding it may be of the wrong side, and would spread over the hole beside it.
     A labelled frame keeps its labels; pixels of it without a label are filled by the last rule.
     """
     labelled = labelled_frames(scene.labels)
@@ -29,8 +31,11 @@ def propagate_labels(scene: SceneData) -> Tensor:
     if not labelled:
         return found
     for frame in sorted(range(scene.frames), key=lambda frame: distance(frame, labelled)):
-        here = scene.labels[frame].clone() if frame in labelled else carried_labels(scene, found, frame, labelled)
-        found[frame] = fill_by_nearest(here, scene.motion[frame])
+        motion = scene.motion[frame]
+        labels, certain = scene.labels[frame], torch.ones_like(motion)
+        if frame not in labelled:
+            labels, certain = (part.view_as(motion) for part in carried_labels(scene, found, frame, labelled))
+        found[frame] = fill_by_nearest(labels, motion, certain)
     return found
 
 
@@ -45,35 +50,45 @@ def sources(frame: int, labelled: tuple[int, ...]) -> list[int]:
     return sorted(before[-1:] + after[:1], key=lambda other: (abs(frame - other), other))
 
 
-def carried_labels(scene: SceneData, found: Tensor, frame: int, labelled: tuple[int, ...]) -> Tensor:
-    """(H, W) labels of an unlabelled frame along its chains, -1 where none is known; rules as in `propagate_labels`.
+def carried_labels(scene: SceneData, found: Tensor, frame: int, labelled: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Labels (N,) of an unlabelled frame's pixels along their chains, -1 where none is known, and (N,) whether they are
+    certain: read away from outlines. Rules as in `propagate_labels`.
 
     Args:
         found: (T, H, W) labels of the frames that are nearer to a labelled one.
     """
-    ends, rests = [], []
-    for source in sources(frame, labelled):
-        end, rest = labels_along_chain(scene, found, frame, source)
-        ends.append(end)
-        rests.append(rest)
+    reads = [labels_along_chain(scene, found, frame, source) for source in sources(frame, labelled)]
     # what is left of a chain that ended is only known on the way to the nearest labelled frame
-    result = torch.full_like(ends[0], -1)
-    for labels in (*ends, rests[0]):
-        result = torch.where(result < 0, labels, result)
-    return result.view(scene.height, scene.width)
+    ordered = [at_end for at_end, _ in reads] + [reads[0][1]]
+    labels, certain = ordered[0]
+    for more_labels, more_certain in ordered[1:]:
+        labels, certain = torch.where(labels < 0, more_labels, labels), torch.where(labels < 0, more_certain, certain)
+    return labels, certain
 
 
-def labels_along_chain(scene: SceneData, found: Tensor, frame: int, source: int) -> tuple[Tensor, Tensor]:
-    """Labels (N,) of the frame's pixels where their chains reach `source`, and (N,) where they end on the way; else -1."""
+Reading = tuple[Tensor, Tensor]  # labels (N,), -1 where nothing is read, and (N,) whether they are certain
+
+
+def labels_along_chain(scene: SceneData, found: Tensor, frame: int, source: int) -> tuple[Reading, Reading]:
+    """What the frame's pixels read where their chains reach `source`, and where they end on the way."""
     step = 1 if source > frame else -1
     flow, usable = given_flow(scene, step)
     here, uv = frame, scene.cameras.pixels().flatten(0, 1)
     alive = torch.ones(len(uv), dtype=torch.bool, device=uv.device)
-    rest = torch.full((len(uv),), -1, dtype=torch.int64, device=uv.device)
+    labels, certain = torch.full_like(alive, -1, dtype=torch.int64), ~alive
     for there, moved, kept in follow(frame, step, abs(source - frame), scene.cameras, flow, usable):
-        rest = torch.where(alive & ~kept, read_nearest(found[here], uv), rest)
+        ended = alive & ~kept
+        labels = torch.where(ended, read_nearest(found[here], uv), labels)
+        certain = torch.where(ended, read_nearest(inside_outlines(found[here]), uv), certain)
         here, uv, alive = there, moved, kept
-    return torch.where(alive, read_nearest(found[source], uv), -1), rest
+    at_end = torch.where(alive, read_nearest(found[source], uv), -1)
+    return (at_end, read_nearest(inside_outlines(found[source]), uv)), (labels, certain)
+
+
+def inside_outlines(labels: Tensor) -> Tensor:
+    """(H, W) bool: pixels of (H, W) labels whose eight neighbours have the same label."""
+    values = labels[None].float()
+    return (max_pool2d(values, 3, 1, 1) == -max_pool2d(-values, 3, 1, 1))[0]
 
 
 def given_flow(scene: SceneData, step: int) -> tuple[Tensor, Tensor]:
@@ -83,18 +98,20 @@ def given_flow(scene: SceneData, step: int) -> tuple[Tensor, Tensor]:
     return scene.flow_backward, scene.flow_backward_valid
 
 
-def fill_by_nearest(labels: Tensor, motion: Tensor) -> Tensor:
-    """Labels (H, W) with each -1 replaced by the label of the nearest pixel of the same value in the mask (H, W) bool.
+def fill_by_nearest(labels: Tensor, motion: Tensor, certain: Tensor) -> Tensor:
+    """Labels (H, W) with each -1 replaced by the label of the nearest certain pixel with the same value of the mask.
 
-    Where no pixel of that value has a label, by the nearest of all that have one.
+    Args:
+        labels: (H, W) int64. motion: (H, W) bool. certain: (H, W) bool; where no such pixel is certain, any with a label
+            is taken.
     """
     known = (labels >= 0).cpu().numpy()
     if known.all() or not known.any():
         return labels
-    values, moving = labels.cpu().numpy(), motion.cpu().numpy()
+    values, moving, sure = labels.cpu().numpy(), motion.cpu().numpy(), certain.cpu().numpy() & known
     filled = values.copy()
     for side in (moving, ~moving):
-        usable = known & side
+        usable = sure & side
         nearest = nearest_values(values, usable if usable.any() else known)
         filled = np.where(side & ~known, nearest, filled)
     return torch.from_numpy(filled).to(labels.device)
