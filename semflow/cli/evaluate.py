@@ -1,17 +1,20 @@
 """Evaluate a trained run under a named protocol, beside what mere copying of the training frames scores.
 
 Writes RUN/eval/PROTOCOL/metrics.json, table.txt and an overview picture per scene; with --save also the colours and
-labels of every time and camera. Prints the table.
+labels of every time and camera. Prints the table. --baseline NAME evaluates a 2-D baseline in place of the model: on the
+data of a run, into RUN/eval_NAME, or, without --run, on those of a configuration given as to `semflow train`
+(--config FILE --KEY VALUE ...), into OUT/eval.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semflow.config.parser import parse_arguments
 from semflow.config.schema import DataConfig
 from semflow.utils.errors import ConfigError
 
@@ -19,17 +22,42 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from semflow.records import SceneData
+    from semflow.rendering.view_renderer import ViewRenderer
+
+    MakeRenderer = Callable[[Sequence[SceneData]], ViewRenderer]
 
 PROTOCOL_NAMES = ("paper", "corrected")
+BASELINE_NAMES = ("copying", "flow", "depth")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluate what the command line names: a run, or without --run a baseline on the data of a configuration.
+
+    Raises:
+        SemflowError: a bad option, run, checkpoint or scene.
+    """
+    # Imported here: this module and that of the console command import each other.
+    from semflow.cli.main import CommandParser
+
+    if any(word.split("=")[0] == "--baseline" for word in argv) and not is_about_a_run(argv):
+        config, options = parse_arguments(argv, add_baseline_arguments)
+        return evaluate_baseline(options, config.data, config.device, Path(config.out) / "eval")
+    parser = CommandParser(
+        prog="semflow evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def is_about_a_run(argv: Sequence[str]) -> bool:
+    """The command line names a run, or asks for help."""
+    return any(word.split("=")[0] in ("--run", "-h", "--help") for word in argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `semflow evaluate`."""
-    parser.add_argument("--run", type=Path, required=True, help="run folder")
+    """Declare the options of `semflow evaluate --run RUN`."""
+    parser.add_argument("--run", type=Path, required=True, help="run folder (not needed with --baseline)")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
-    parser.add_argument("--protocol", choices=PROTOCOL_NAMES, default="corrected", help="default: %(default)s")
-    parser.add_argument("--save", action="store_true", help="write colours and class ids of every time and camera")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="evaluate one in N (time, camera) pairs")
+    add_baseline_arguments(parser)
     parser.add_argument("--data_dir", help="root of the scenes, if it has moved since training")
     parser.add_argument("--labels_dir", help="second root of the labels, if it has moved since training")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
@@ -37,28 +65,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
 
 
+def add_baseline_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that runs and baselines share; the others of a baseline are the keys of a configuration."""
+    parser.add_argument("--baseline", choices=BASELINE_NAMES, help="evaluate this 2-D baseline instead of a model")
+    parser.add_argument("--protocol", choices=PROTOCOL_NAMES, default="corrected", help="default: %(default)s")
+    parser.add_argument("--save", action="store_true", help="write colours and class ids of every time and camera")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="evaluate one in N (time, camera) pairs")
+
+
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the table and where the files are.
+    """Evaluate the model of a run, or a baseline on its data; print the table and where the files are.
 
     Raises:
         SemflowError: a bad option, run, checkpoint or scene.
     """
-    if args.every < 1:
-        raise ConfigError(f"every = {args.every}: must be at least 1")
+    check_every(args.every)
     # Imported late: help and bad options need none of the engine.
-    from semflow.data.frame_lists import parse_frames
-    from semflow.engine.evaluator import evaluate
+    if args.baseline:
+        from semflow.engine.run_folder import RunFolder
+
+        if args.checkpoint or args.set:
+            raise ConfigError(f"baseline = {args.baseline}: renders without the model; leave out --checkpoint and --set")
+        data = moved_data(RunFolder(args.run).config().data, args.data_dir, args.labels_dir)
+        return evaluate_baseline(args, data, args.device, args.run / f"eval_{args.baseline}")
     from semflow.engine.loading import load_run
-    from semflow.engine.protocols import find_protocol
 
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = moved_data(loaded.config.data, args.data_dir, args.labels_dir)
-    scenes, truth_labels = load_scenes(data, args.device)
-    out = args.run / "eval"
+    return evaluate_renderer(lambda scenes: loaded.renderer, args, data, args.device, args.run / "eval")
+
+
+def check_every(every: int) -> None:
+    """Refuse an --every below 1 with a ConfigError, before anything is read."""
+    if every < 1:
+        raise ConfigError(f"every = {every}: must be at least 1")
+
+
+def evaluate_baseline(args: argparse.Namespace, data: DataConfig, device: str, out: Path) -> int:
+    """Evaluate `args.baseline`; arguments as in `evaluate_renderer`."""
+    check_every(args.every)
+    from semflow.engine.baselines import build_baseline
+
+    return evaluate_renderer(
+        lambda scenes: build_baseline(args.baseline, {scene.name: scene for scene in scenes}), args, data, device, out)
+
+
+def evaluate_renderer(make_renderer: MakeRenderer, args: argparse.Namespace, data: DataConfig, device: str, out: Path) -> int:
+    """Evaluate a renderer, print the table and where the files are.
+
+    Args:
+        make_renderer: gives the renderer of the scenes, whose labels are those that training was given.
+        args: protocol, save and every. data: the scenes. device: where. out: evaluation folder.
+    """
+    from semflow.data.frame_lists import parse_frames
+    from semflow.engine.evaluator import evaluate
+    from semflow.engine.protocols import find_protocol
+
+    scenes, truth_labels = load_scenes(data, device)
     if (out / args.protocol / "metrics.json").exists():
         print(f"replacing the earlier evaluation in {out / args.protocol}")
     result = evaluate(
-        loaded.renderer, scenes, out, find_protocol(args.protocol), save=args.save, truth_labels=truth_labels,
+        make_renderer(scenes), scenes, out, find_protocol(args.protocol), save=args.save, truth_labels=truth_labels,
         color_frames={s.name: parse_frames(data.color_frames, s.frames, "data.color_frames") for s in scenes},
         every=args.every,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semflow.geometry.triangulation import calibrate, triangulate
+from semflow.geometry.triangulation import Calibration, Triangulation, calibrate, triangulate
 from semflow.records import SceneData, to_device
 
 
@@ -52,6 +52,15 @@ def depth_to_u(scene: SceneData, depth: Tensor) -> Tensor:
     return torch.stack(found).clamp(0.0, 1.0)
 
 
+def calibrated_depth(scene: SceneData) -> tuple[Triangulation, Calibration]:
+    """The scene's triangulated static pixels, and its monocular depth calibrated with them."""
+    found = triangulate(
+        scene.cameras, scene.flow_forward, scene.flow_forward_valid, scene.flow_backward, scene.flow_backward_valid,
+        scene.motion)
+    near, far = 0.8 * float(scene.cameras.near.min()), 1.25 * float(scene.cameras.far.max())
+    return found, calibrate(scene.disparity, found, near, far)
+
+
 def supervise(scene: SceneData, calibrate_depth: bool, color_frames: tuple[int, ...]) -> Supervision:
     """Compute the targets of a scene.
 
@@ -65,11 +74,7 @@ def supervise(scene: SceneData, calibrate_depth: bool, color_frames: tuple[int, 
         nothing = torch.zeros_like(scene.motion)
         uncalibrated = torch.zeros_like(color_valid)
         return Supervision(ordinal, uncalibrated, ordinal, nothing, color_valid, "monocular depth: order only")
-    found = triangulate(
-        scene.cameras, scene.flow_forward, scene.flow_forward_valid, scene.flow_backward, scene.flow_backward_valid,
-        scene.motion)
-    near, far = 0.8 * float(scene.cameras.near.min()), 1.25 * float(scene.cameras.far.max())
-    calibration = calibrate(scene.disparity, found, near, far)
+    found, calibration = calibrated_depth(scene)
     metric = calibration.calibrated[:, None, None]
     surface = torch.where(metric, depth_to_u(scene, calibration.depth), ordinal)
     share, error = float(found.valid.float().mean()), float(calibration.error.nanmedian())
