@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 
     if any(word.split("=")[0] == "--baseline" for word in argv) and not is_about_a_run(argv):
         config, options = parse_arguments(argv, add_baseline_arguments)
-        return evaluate_baseline(options, config.data, config.device, Path(config.out) / "eval")
+        return evaluate_baseline(options, config.data, config.device, options.into or Path(config.out) / "eval")
     parser = CommandParser(
         prog="semflow evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
@@ -70,7 +70,9 @@ def add_baseline_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", choices=BASELINE_NAMES, help="evaluate this 2-D baseline instead of a model")
     parser.add_argument("--protocol", choices=PROTOCOL_NAMES, default="corrected", help="default: %(default)s")
     parser.add_argument("--save", action="store_true", help="write colours and class ids of every time and camera")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="evaluate one in N (time, camera) pairs")
+    parser.add_argument("--every", type=int, default=1, metavar="N",
+                        help="evaluate one in N views of other cameras than that of the time; the others always")
+    parser.add_argument("--into", type=Path, metavar="FOLDER", help="write to FOLDER/PROTOCOL instead")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,12 +89,12 @@ def run(args: argparse.Namespace) -> int:
         if args.checkpoint or args.set:
             raise ConfigError(f"baseline = {args.baseline}: renders without the model; leave out --checkpoint and --set")
         data = moved_data(RunFolder(args.run).config().data, args.data_dir, args.labels_dir)
-        return evaluate_baseline(args, data, args.device, args.run / f"eval_{args.baseline}")
+        return evaluate_baseline(args, data, args.device, args.into or args.run / f"eval_{args.baseline}")
     from semflow.engine.loading import load_run
 
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = moved_data(loaded.config.data, args.data_dir, args.labels_dir)
-    return evaluate_renderer(lambda scenes: loaded.renderer, args, data, args.device, args.run / "eval")
+    return evaluate_renderer(lambda scenes: loaded.renderer, args, data, args.device, args.into or args.run / "eval")
 
 
 def check_every(every: int) -> None:

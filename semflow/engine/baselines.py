@@ -12,16 +12,18 @@ from semflow.records import SceneData
 from semflow.rendering.view_renderer import ViewRenderer
 from semflow.utils.errors import ConfigError
 
-BASELINES = ("copying", "flow", "depth")
+BASELINES = {
+    "copying": "2-D: the frame of the time, unmoved, with the labels of the nearest labelled frame",
+    "flow": "2-D: the frame of the time, unmoved, with labels carried to it by optical flow",
+    "depth": "2-D: the frame of the time with labels carried to it by optical flow, warped into other cameras by its depth",
+}
 
 
 def build_baseline(name: str, scenes: Mapping[str, SceneData]) -> ViewRenderer:
     """The renderer of a baseline.
 
     Args:
-        name: copying (the frame of the time, labels of the nearest labelled frame, nothing moves), flow (the frame of the
-            time with labels carried to it by optical flow, unmoved in other cameras) or depth (that, warped into other
-            cameras by its depth).
+        name: see BASELINES.
         scenes: name -> scene with the labels that training was given.
 
     Raises:

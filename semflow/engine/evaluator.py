@@ -128,7 +128,7 @@ def evaluate(
         truth_labels: scene -> (T, H, W) int64 labels of the own frames as truth; default: the scene's.
         truth_flow: scene -> truth of the scene motion, where there is one.
         color_frames: scene -> frames whose colours were trained on; default: all.
-        every: N evaluates one in N (time, camera) pairs.
+        every: N evaluates one in N views of other cameras than that of the time; the own views always.
         progress: show a bar.
 
     Raises:
@@ -251,7 +251,7 @@ def make_notes(protocol: EvaluationProtocol, results: list[SceneResult], lpips: 
     notes = [f"LPIPS is not computed: {lpips.reason}."] if lpips.reason else []
     if every > 1:
         evaluated, known = sum(len(result.images) for result in results), sum(result.of for result in results)
-        notes.append(f"A subset, one in {every}: {evaluated} of {known} images.")
+        notes.append(f"A subset, one in {every} views of other cameras: {evaluated} of {known} images.")
     if protocol.flow_error and all(image.ours.metrics["flow_epe"] is None for r in results for image in r.images):
         notes.append("The end-point error is not computed: the scenes hold no truth of the scene motion.")
     for result in results:

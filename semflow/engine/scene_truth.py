@@ -80,8 +80,9 @@ class SceneTruth:
 
         Args:
             with_unscored: also the images that have no truth.
-            every: N keeps one in N, of the training pairs (c == t) and of the others; which ones is drawn with a fixed
-                seed, since a regular step through times and cameras would favour some of them.
+            every: N keeps one in N of the views of other cameras (c != t); which ones is drawn with a fixed seed, since a
+                regular step through times and cameras would favour some of them. The own views (c == t) are few, and all
+                that tells about times without labels in a scene without other views: they are always kept.
         """
         views, frames = self.scene.truth, self.scene.frames
         times, cameras = (frames, frames) if views is None else (views.times, views.cameras)
@@ -89,6 +90,5 @@ class SceneTruth:
         others = [Pair(t, c, views is not None) for c in range(cameras) for t in range(times) if c != t]
         if not with_unscored:
             others = [pair for pair in others if pair.scored]
-        draw = random.Random(SUBSET_SEED)
-        kept = [pair for pairs in (own, others) for pair in draw.sample(pairs, math.ceil(len(pairs) / every))]
-        return sorted(kept, key=lambda pair: (pair.camera, pair.time))
+        kept = random.Random(SUBSET_SEED).sample(others, math.ceil(len(others) / every))
+        return sorted(own + kept, key=lambda pair: (pair.camera, pair.time))

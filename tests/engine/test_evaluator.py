@@ -208,8 +208,8 @@ def test_the_renderer_is_asked_camera_by_camera(tmp_path):
 def test_a_subset_is_named_in_the_table_and_the_file(tmp_path):
     result = run(tmp_path, PerfectRenderer(), every=3)
     content = json.loads((tmp_path / "corrected" / "metrics.json").read_text())
-    assert content["subset"] == {"every": 3, "images": 6, "of": 16}
-    assert "one in 3: 6 of 16" in result.table
+    assert content["subset"] == {"every": 3, "images": 8, "of": 16}
+    assert "one in 3 views of other cameras: 8 of 16" in result.table
     with pytest.raises(ConfigError, match="every = 0"):
         run(tmp_path, PerfectRenderer(), every=0)
 

@@ -24,12 +24,12 @@ def test_without_other_views_only_own_frames_have_truth():
 
 
 @pytest.mark.parametrize("every", [2, 3, FRAMES, FRAMES + 1, 100])
-def test_a_subset_is_fixed_and_holds_training_pairs_and_others(every):
+def test_a_subset_is_fixed_and_holds_all_own_views_and_some_others(every):
     truth = SceneTruth(make_scene(), frame_labels())
     chosen = pairs_of(truth, with_unscored=False, every=every)
     assert chosen == pairs_of(truth, with_unscored=False, every=every) == sorted(chosen, key=lambda p: p[::-1])
     own = [pair for pair in chosen if pair[0] == pair[1]]
-    assert len(own) == -(-FRAMES // every) and len(chosen) - len(own) == -(-FRAMES * (FRAMES - 1) // every)
+    assert len(own) == FRAMES and len(chosen) - len(own) == -(-FRAMES * (FRAMES - 1) // every)
 
 
 def test_truth_of_views_is_asked_by_time_then_camera():

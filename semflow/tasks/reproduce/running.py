@@ -91,7 +91,7 @@ def next_command(job: Job, every: int, device: str) -> tuple[str, list[str]] | N
     for path in curve_checkpoints(job):
         if not is_judged(job, every, path):
             out = evaluation_folder(job, path)
-            return "evaluate", [*judge, "--run", job.config.out, "--checkpoint", str(path), "--out", str(out)]
+            return "evaluate", [*judge, "--run", job.config.out, "--checkpoint", str(path), "--into", str(out)]
     return None
 
 
