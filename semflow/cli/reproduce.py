@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scene", nargs="+", default=[], metavar="NAME",
                         help="scenes in place of the budget's; the last one is the new one of adaptation")
     parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="only these rows")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every run, e.g. data.factor=4")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of every run, e.g. data.factor=4")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables (default: %(default)s)")
     parser.add_argument("--collect", action="store_true", help="run nothing: write the tables from what is there")
