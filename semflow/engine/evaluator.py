@@ -5,9 +5,18 @@
     subset      {"every": N, "images": evaluated, "of": all that have truth}
     notes       what could not be computed, and why
     mean        group -> {"ours", "copying"} -> metric, mean over scenes
+    mean_intervals  group -> {"ours", "copying", "difference"} -> metric -> INTERVAL or null, of the mean over scenes
     scenes      scene -> {"labelled_frames", "color_frames", "foreground",
                           "groups": group -> {"images", "labelled_images", "ours", "copying"} or null,
+                          "distances": {"own_camera", "other_cameras"} -> [{"distance", "images", "labelled_images",
+                              "ours", "copying"}], nearest first,
+                          "intervals": group -> {"ours", "copying", "difference"} -> metric -> INTERVAL or null,
                           "images": [{"time", "camera", "color_group", "label_group", "ours", "copying"}]}
+"ours" and "copying" hold metric -> value; those of a group also "classes": class -> {"iou", "accuracy", "images": whose
+truth shows it} and "objects": foreground class -> {"j", "f", "images"}. A distance counts frames from the image's time to
+the nearest labelled frame for metrics of labels, to the nearest frame whose colours were trained on for the others; 0 is
+such a frame; "own_camera" are the images with c == t. An INTERVAL is {"mean", "low", "high", "count"} over images,
+95 % by bootstrap (`metrics/statistics.py`); "difference" is ours - copying, image by image.
 Times and cameras are 0-based, null stands for what is not known. Beside it lie `table.txt`, `<scene>/overview.png` and,
 where views are saved, `<scene>/t000_c000_rgb.png` and `<scene>/t000_c000_labels.png`.
 """
@@ -26,13 +35,12 @@ from semflow.engine.copying import CopyingRenderer
 from semflow.engine.evaluation_files import OverviewRow, choose_overview, save_overview, save_view
 from semflow.engine.evaluation_table import format_table
 from semflow.engine.protocols import EvaluationProtocol, SeenInTraining
+from semflow.engine.scene_result import Intervals, SceneResult, group_intervals, intervals_to_json, make_scene_result
 from semflow.engine.scene_truth import FlowTruth, Pair, SceneTruth
 from semflow.engine.scores import (
-    Group,
     ImageResult,
     ImageScores,
     Metrics,
-    make_group,
     mean_over_scenes,
     score_colors,
     score_flow,
@@ -47,38 +55,6 @@ from semflow.utils.ranks import gather_parts, own_part, rank
 
 
 @dataclass(frozen=True)
-class SceneResult:
-    """Scores of one scene.
-
-    Attributes:
-        scene: the scene.
-        seen: what training saw of it.
-        images: every scored image, camera by camera.
-        groups: group name -> scores; None where no image belongs to the group.
-        of: number of images that have truth, evaluated or not.
-    """
-
-    scene: SceneData
-    seen: SeenInTraining
-    images: list[ImageResult]
-    groups: dict[str, Group | None]
-    of: int
-
-    def to_json(self) -> dict:
-        """See the module's text."""
-        label_map = self.scene.label_map
-        return {
-            "labelled_frames": list(self.seen.labelled),
-            "color_frames": list(self.seen.colored),
-            "foreground": [label_map.names[identity] for identity in label_map.listed_foreground],
-            "groups": {name: None if group is None else group.to_json() for name, group in self.groups.items()},
-            "images": [
-                {**vars(image), "ours": image.ours.metrics, "copying": image.copying.metrics} for image in self.images
-            ],
-        }
-
-
-@dataclass(frozen=True)
 class EvaluationResult:
     """Everything an evaluation found.
 
@@ -86,6 +62,7 @@ class EvaluationResult:
         protocol: what was done.
         scenes: per scene.
         means: group name -> {"ours", "copying"} -> metric, mean over scenes.
+        intervals: group name -> {"ours", "copying", "difference"} -> metric -> interval of the mean over scenes.
         folder: where the files were written.
         table: text to print.
     """
@@ -93,6 +70,7 @@ class EvaluationResult:
     protocol: EvaluationProtocol
     scenes: list[SceneResult]
     means: dict[str, dict[str, Metrics]]
+    intervals: dict[str, Intervals]
     folder: Path
     table: str
 
@@ -221,8 +199,7 @@ def evaluate_scene(
     rows, images = gather_parts(rows), gather_parts(images)
     if rank() == 0:
         save_overview(folder / "overview.png", rows, scene.label_map)
-    groups = {name: make_group(images, name, scene.label_map, judge.protocol) for name in judge.protocol.groups}
-    return SceneResult(scene, seen, images, groups, of=len(truth.pairs(with_unscored=False)))
+    return make_scene_result(scene, seen, images, judge.protocol, of=len(truth.pairs(with_unscored=False)))
 
 
 def write_result(
@@ -230,7 +207,8 @@ def write_result(
 ) -> EvaluationResult:
     """Average over scenes, write metrics.json and table.txt."""
     means = {name: mean_over_scenes([result.groups[name] for result in results]) for name in protocol.groups}
-    table = format_table(protocol, {result.scene.name: result.groups for result in results}, means, notes)
+    intervals = {name: group_intervals([result.images for result in results], name) for name in protocol.groups}
+    table = format_table(protocol, results, means, intervals, notes)
     evaluated, known = sum(len(result.images) for result in results), sum(result.of for result in results)
     content = {
         "protocol": protocol.to_json(),
@@ -238,12 +216,13 @@ def write_result(
         "saved_views": saved,
         "notes": notes,
         "mean": means,
+        "mean_intervals": {name: intervals_to_json(found) for name, found in intervals.items()},
         "scenes": {result.scene.name: result.to_json() for result in results},
     }
     if rank() == 0:
         write_json(folder / "metrics.json", content)
         write_text(folder / "table.txt", table + "\n")
-    return EvaluationResult(protocol, results, means, folder, table)
+    return EvaluationResult(protocol, results, means, intervals, folder, table)
 
 
 def make_notes(protocol: EvaluationProtocol, results: list[SceneResult], lpips: Lpips, every: int) -> list[str]:

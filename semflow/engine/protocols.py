@@ -1,6 +1,7 @@
 """Evaluation protocols: which images are judged, and by what. Named and versioned.
 
-A change of any value or rule here is a new version: figures of one version can be compared with each other.
+A change of any value or rule here that changes a figure is a new version: figures of one version can be compared with
+each other.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from semflow.metrics.contours import BOUNDARY_SHARE, CONTOUR_SHARE
 from semflow.metrics.image import PSNR_CAP, SSIM_SIGMA, SSIM_WINDOW
+from semflow.metrics.statistics import CONFIDENCE, RESAMPLES, SEED
 from semflow.utils.errors import ConfigError
 
 ALL, HELD_OUT, TRAINING = "all", "held_out", "training"
@@ -44,6 +46,9 @@ class EvaluationProtocol:
         means: the order of averaging.
         objects: what J and F are averaged over.
         copying: the prediction that stands in brackets.
+        classes: the figures per class.
+        distances: the figures by distance in time.
+        intervals: how sure the means are.
     """
 
     name: str
@@ -65,6 +70,15 @@ class EvaluationProtocol:
     means: str = "over the images of a group, then over scenes; images without truth for a metric are left out"
     objects: str = "per foreground class over the images where truth or prediction shows it, then over the classes"
     copying: str = "the training frame of the same time, unmoved, with the labels of the nearest labelled frame"
+    classes: str = "IoU and accuracy from one confusion matrix per scene and group; images: whose truth shows the class"
+    distances: str = (
+        "frames from t to the nearest labelled frame (colour: to the nearest frame whose colours were trained on), of all "
+        "images that have truth, also of those in no group"
+    )
+    intervals: str = (
+        f"{CONFIDENCE:.0%} percentile bootstrap over the images of a group, scene by scene, {RESAMPLES} resamples, "
+        f"seed {SEED}"
+    )
 
     @property
     def headline(self) -> str:

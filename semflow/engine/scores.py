@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
+import torch
 from torch import Tensor
 
 from semflow.engine.protocols import ALL, EvaluationProtocol
@@ -17,6 +18,7 @@ from semflow.metrics.segmentation import (
     class_accuracy,
     class_iou,
     class_mean,
+    class_recall,
     confusion_matrix,
     mean_iou,
     merge_background,
@@ -62,6 +64,26 @@ class ImageResult:
     ours: ImageScores
     copying: ImageScores
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there are label truth and a prediction to be judged by it."""
+        return self.ours.confusion is not None
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class over the images of a group.
+
+    Attributes:
+        iou: from the confusion matrix of all images; None for a class in neither truth nor prediction.
+        accuracy: share of the class's true pixels that were found; None for a class that the truth does not show.
+        images: number of images whose truth shows the class.
+    """
+
+    iou: float | None
+    accuracy: float | None
+    images: int
+
 
 @dataclass(frozen=True)
 class GroupScores:
@@ -69,17 +91,18 @@ class GroupScores:
 
     Attributes:
         metrics: COLOR_METRICS, LABEL_METRICS (means over images) and SCENE_METRICS.
-        class_iou: class name -> IoU from the scene's confusion matrix.
+        classes: class name -> its scores; empty without labels.
         objects: foreground class name -> {"j", "f", "images"}.
     """
 
     metrics: Metrics
-    class_iou: Metrics
+    classes: dict[str, ClassScore]
     objects: dict[str, dict[str, float]]
 
     def to_json(self) -> dict:
         """Metrics with what they consist of."""
-        return {**self.metrics, "class_iou": self.class_iou, "objects": self.objects}
+        classes = {name: asdict(score) for name, score in self.classes.items()}
+        return {**self.metrics, "classes": classes, "objects": self.objects}
 
 
 @dataclass(frozen=True)
@@ -93,8 +116,12 @@ class Group:
 
     def to_json(self) -> dict:
         """Counts and scores."""
+        return {**self.counts_and_metrics(), "ours": self.ours.to_json(), "copying": self.copying.to_json()}
+
+    def counts_and_metrics(self) -> dict:
+        """The same without classes and objects."""
         counts = {"images": self.images, "labelled_images": self.labelled_images}
-        return {**counts, "ours": self.ours.to_json(), "copying": self.copying.to_json()}
+        return {**counts, "ours": self.ours.metrics, "copying": self.copying.metrics}
 
 
 def score_colors(view: View, truth: Tensor, protocol: EvaluationProtocol, lpips: Lpips) -> Metrics:
@@ -140,10 +167,23 @@ def make_group(
     images: Sequence[ImageResult], name: str, label_map: LabelMap, protocol: EvaluationProtocol
 ) -> Group | None:
     """Scores of the images of a group; None where none belongs to it."""
-    colored = [image for image in images if name in (ALL, image.color_group)]
-    labelled = [
-        image for image in images if name in (ALL, image.label_group) and image.ours.confusion is not None
-    ]
+    return score_group(color_images(images, name), label_images(images, name), label_map, protocol)
+
+
+def color_images(images: Sequence[ImageResult], name: str) -> list[ImageResult]:
+    """The images whose colours count in a group."""
+    return [image for image in images if name in (ALL, image.color_group)]
+
+
+def label_images(images: Sequence[ImageResult], name: str) -> list[ImageResult]:
+    """The images whose labels count in a group."""
+    return [image for image in images if name in (ALL, image.label_group) and image.labelled]
+
+
+def score_group(
+    colored: Sequence[ImageResult], labelled: Sequence[ImageResult], label_map: LabelMap, protocol: EvaluationProtocol
+) -> Group | None:
+    """Scores of the images that count for colours and of those that count for labels; None where there is neither."""
     if not colored and not labelled:
         return None
     ours, copying = (
@@ -161,8 +201,9 @@ def group_scores(
     metrics |= {key: mean(image.metrics.get(key) for image in labelled) for key in LABEL_METRICS}
     metrics |= dict.fromkeys(SCENE_METRICS)
     known = [image for image in labelled if image.confusion is not None]
+    classes = class_scores(known, label_map)
     if not known or not protocol.scene_metrics:
-        return GroupScores(metrics, {}, {})
+        return GroupScores(metrics, classes, {})
     confusion = sum(image.confusion for image in known)
     objects = {
         label_map.names[identity]: scores
@@ -175,9 +216,20 @@ def group_scores(
     metrics["j"] = mean(scores["j"] for scores in objects.values())
     metrics["f"] = mean(scores["f"] for scores in objects.values())
     metrics["j_and_f"] = mean([metrics["j"], metrics["f"]])
-    iou = zip(label_map.names, class_iou(confusion).tolist())
-    per_class = {name: None if math.isnan(value) else value for name, value in iou}
-    return GroupScores(metrics, per_class, objects)
+    return GroupScores(metrics, classes, objects)
+
+
+def class_scores(images: Sequence[ImageScores], label_map: LabelMap) -> dict[str, ClassScore]:
+    """IoU and accuracy of every class from one confusion matrix of all images; empty without images."""
+    if not images:
+        return {}
+    confusions = torch.stack([image.confusion for image in images])
+    total, shown = confusions.sum(0), (confusions.sum(2) > 0).sum(0)
+    ious, recalls = (
+        [None if math.isnan(value) else value for value in values.tolist()]
+        for values in (class_iou(total), class_recall(total))
+    )
+    return {name: ClassScore(*scores) for name, *scores in zip(label_map.names, ious, recalls, shown.tolist())}
 
 
 def object_mean(scores: Sequence[ObjectScore]) -> dict[str, float]:

@@ -64,7 +64,12 @@ def total_accuracy(confusion: Tensor) -> float | None:
 
 def class_accuracy(confusion: Tensor) -> float | None:
     """Mean over the classes of the truth of the share of their pixels that were found."""
-    return class_mean(confusion.diagonal().double() / confusion.sum(1).double())
+    return class_mean(class_recall(confusion))
+
+
+def class_recall(confusion: Tensor) -> Tensor:
+    """(K,) float64 share of each class's true pixels that were found; NaN for a class that the truth does not show."""
+    return confusion.diagonal().double() / confusion.sum(1).double()
 
 
 def merge_background(labels: Tensor, foreground_ids: Sequence[int], background: int = 0) -> Tensor:

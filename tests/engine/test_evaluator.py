@@ -166,7 +166,7 @@ def test_metrics_json_holds_every_choice_and_every_image(tmp_path):
     assert content["mean"]["held_out"]["ours"]["miou"] == 1.0
     scene = content["scenes"]["toy"]
     assert scene["labelled_frames"] == [0, 1, 2] and scene["foreground"] == ["ball", "bird"]
-    assert scene["groups"]["held_out"]["copying"]["class_iou"]["bird"] is None
+    assert scene["groups"]["held_out"]["copying"]["classes"]["bird"] == {"iou": None, "accuracy": None, "images": 0}
     order = [(image["camera"], image["time"]) for image in scene["images"]]
     assert order == [(c, t) for c in range(4) for t in range(4)]
     first = scene["images"][3]
