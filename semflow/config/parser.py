@@ -193,42 +193,40 @@ def config_from_file(path: str | Path) -> Config:
     return parse_config([f"--config={path}"])
 
 
-def stacked_config(path: Path, overlays: Sequence[Path], values: dict[str, Any], settings: Sequence[str] = ()) -> Config:
+def stacked_config(path: Path, overlays: Sequence[Path], values: dict[str, Any]) -> Config:
     """A file with its bases, then the own lines of further files (their bases are not followed), then values.
 
     Args:
-        path: the configuration file. overlays: files laid over it, the last one wins.
-        values: key -> value. settings: `KEY=VALUE`, of any key.
+        path: the configuration file. overlays: files laid over it, the last one wins. values: key -> value.
 
     Raises:
         ConfigError: naming file, line and remedy.
     """
     chain = [read_config_file(file) for file in [*base_chain(path), *overlays]]
     merged = {name: value for file in chain for name, value in file.values.items()}
-    checked = {name: known_keys()[name].check(value) for name, value in values.items()}
-    return _build(Config(), merged | checked | dict(map(_setting, settings)))
+    return _build(Config(), merged | {name: known_keys()[name].check(value) for name, value in values.items()})
 
 
-def _setting(setting: str, example: str = "train.seed=1") -> tuple[str, Any]:
-    """Key and value of `KEY=VALUE`."""
-    name, equals, text = (part.strip() for part in setting.partition("="))
-    if not equals:
-        raise ConfigError(f"set = {setting!r}: write it as KEY=VALUE, e.g. {example}")
-    if name not in known_keys():
-        raise ConfigError(f"set = {setting!r}: there is no such key{suggestion(name)}")
-    return name, known_keys()[name].parse(text)
+def with_settings(config: Config, settings: Sequence[str], group: str = "") -> Config:
+    """The configuration with `KEY=VALUE` settings, like `render.samples=96`, put in place of its own.
 
-
-def with_settings(config: Config, settings: Sequence[str], group: str) -> Config:
-    """The configuration with `KEY=VALUE` settings of one group, like `render.samples=96`, put in place of its own.
+    Args:
+        group: the settings must be keys of it; empty: of any group.
 
     Raises:
         ConfigError: for another form, a key that the group does not hold, or a wrong value.
     """
+    values = {}
     for setting in settings:
-        if "=" in setting and not setting.strip().startswith(f"{group}."):
-            raise ConfigError(f"set = {setting!r}: only keys of {group} can be set here{suggestion(setting.split('=')[0].strip())}")
-    return _build(config, dict(_setting(setting, f"{group}.samples=96") for setting in settings))
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise ConfigError(f"set = {setting!r}: write it as KEY=VALUE, e.g. {group or 'render'}.samples=96")
+        if group and not name.startswith(f"{group}."):
+            raise ConfigError(f"set = {setting!r}: only keys of {group} can be set here{suggestion(name)}")
+        if name not in known_keys():
+            raise ConfigError(f"set = {setting!r}: there is no such key{suggestion(name)}")
+        values[name] = known_keys()[name].parse(text)
+    return _build(config, values)
 
 
 def config_to_text(config: Config) -> str:

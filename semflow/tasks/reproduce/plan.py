@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from semflow.config.parser import stacked_config
+from semflow.config.parser import stacked_config, with_settings
 from semflow.config.schema import Config
 from semflow.engine.baselines import BASELINES
 from semflow.engine.benchmark_quality import scaled
@@ -225,13 +225,14 @@ def make_job(task: str, method: Method, scenes: tuple[str, ...], seed: int, budg
     if sources.data_dir is not None:
         values["data.dir"] = sources.data_dir
     file, overlays = sources.configs / budget.tasks / f"{task}.txt", [method.overlay] if method.overlay else []
-    config, needs = stacked_config(file, overlays, values, sources.settings), None
+    config, needs = stacked_config(file, overlays, values), None
     if config.init and start is not None:
         needs = start.folder.path
         config = replace(config, init=str(checkpoint_path(start.folder.checkpoints, total_steps(start.config))))
     if not curve:
         stages = {name: getattr(config, name) for name in ("static_stage", "dynamic_stage")}
         config = replace(config, **{name: scaled(stage, budget.length) for name, stage in stages.items() if stage.steps})
+    config = with_settings(config, sources.settings)
     return Job(task, method, seed, scenes, config, method.baseline, curve and not method.baseline, needs)
 
 
