@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 from semflow.engine.protocols import GROUP_NAMES, EvaluationProtocol
 from semflow.engine.scene_result import OTHER_CAMERAS, OWN_CAMERA, Intervals, SceneResult
 from semflow.engine.scores import ClassScore, Group, Metrics
 from semflow.metrics.statistics import Interval
 
+WIDTH = 125
 MAIN = {
     "psnr": "PSNR",
     "ssim": "SSIM",
-    "lpips": "LPIPS",
     "miou": "mIoU all",
     "miou_foreground": "mIoU fg",
     "scene_miou_foreground_classes": "fg mIoU scene",
     "accuracy": "accuracy",
 }
 DETAILS = {
+    "lpips": "LPIPS",
+    "flow_epe": "flow EPE",
     "scene_miou": "mIoU scene",
     "class_accuracy": "class acc.",
     "boundary_iou": "boundary IoU",
     "boundary_iou_foreground": "boundary fg",
-    "j": "J",
-    "f": "F",
-    "j_and_f": "J&F",
-    "flow_epe": "flow EPE",
 }
+OBJECTS = {"j": "J", "f": "F", "j_and_f": "J&F"}
 INTERVALS = {"psnr": "PSNR", "ssim": "SSIM", "miou": "mIoU all", "miou_foreground": "mIoU fg"}
 DISTANCES = {**INTERVALS, "accuracy": "accuracy"}
 CLASSES = {"iou": "IoU", "accuracy": "accuracy"}
@@ -41,8 +41,8 @@ LEGEND = (
 INTERVALS_LEGEND = "95 % intervals of the mean over images, by bootstrap; the difference is taken image by image."
 CLASSES_LEGEND = "Per class: {group}, from one confusion matrix; images: whose truth shows the class. ours (copying)."
 DISTANCES_LEGEND = (
-    "By distance in frames: labels to the nearest labelled frame, colours to the nearest frame whose colours were trained on\n"
-    "(0 = such a frame). own camera: c == t, others: c != t; images of no group are counted, too. ours (copying)."
+    "By distance in frames: labels to the nearest labelled frame, colours to the nearest frame whose colours were trained\n"
+    "on (0 = such a frame). own camera: c == t, others: c != t; images of no group are counted, too. ours (copying)."
 )
 
 Row = tuple[tuple[str, ...], Mapping[str, "float | None"], Mapping[str, "float | None"]]  # first cells, ours, copying
@@ -55,7 +55,9 @@ def format_table(
     intervals: Mapping[str, Intervals],
     notes: Sequence[str],
 ) -> str:
-    """The whole text: figures per scene and group, means over several scenes, notes, intervals, classes, distances, choices.
+    """The whole text: figures per scene and group, means over several scenes, notes, intervals, classes, distances, rules.
+
+    Lines keep within WIDTH columns where the names of scenes are short.
 
     Args:
         protocol: what was done.
@@ -65,9 +67,8 @@ def format_table(
         notes: sentences on what was left out.
     """
     blocks = [f"Evaluation, protocol {protocol.version}", *_main_blocks(protocol, scenes, means), LEGEND, *notes]
-    blocks += [
-        _interval_block(protocol.headline, scenes, intervals), _class_block(protocol.headline, scenes), _distance_block(scenes)
-    ]
+    head = protocol.headline
+    blocks += [_interval_block(head, scenes, intervals), _class_block(head, scenes), _distance_block(scenes)]
     return "\n".join([block for block in blocks if block] + _choices(protocol))
 
 
@@ -84,7 +85,7 @@ def _main_blocks(
     if len(scenes) > 1:
         present = [key for key in protocol.groups if any(result.groups[key] for result in scenes)]
         rows += [(("mean", GROUP_NAMES[key], ""), means[key]["ours"], means[key]["copying"]) for key in present]
-    return [_pair_block(("scene", "views", "images"), rows, columns) for columns in (MAIN, DETAILS)]
+    return [_pair_block(("scene", "views", "images"), rows, columns) for columns in (MAIN, DETAILS, OBJECTS)]
 
 
 def _interval_block(headline: str, scenes: Sequence[SceneResult], intervals: Mapping[str, Intervals]) -> str:
@@ -176,4 +177,5 @@ def _choices(protocol: EvaluationProtocol) -> list[str]:
     rules = choices.pop("rules")
     choices["groups"] = ", ".join(choices["groups"])
     lines = [f"  {key}: {value}" for key, value in choices.items()]
-    return ["Choices of the protocol:", *lines, *(f"  {GROUP_NAMES[group]}: {rule}" for group, rule in rules.items())]
+    lines += [f"  {GROUP_NAMES[group]}: {rule}" for group, rule in rules.items()]
+    return ["Choices of the protocol:", *(fill(line, WIDTH, subsequent_indent="    ") for line in lines)]

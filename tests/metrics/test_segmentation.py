@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from sklearn import metrics as sklearn
 
 from semflow.metrics.segmentation import (
     background_id,
     class_accuracy,
     class_iou,
     class_mean,
+    class_recall,
     confusion_matrix,
     mean_iou,
     merge_background,
@@ -22,7 +24,6 @@ CLASSES = 7
 @pytest.mark.parametrize("seed", range(8))
 def test_random_maps_agree_with_scikit_learn(seed):
     """With classes absent from both (5), only in the prediction (6), only in the truth (4), and unlabelled pixels."""
-    sklearn = pytest.importorskip("sklearn.metrics")
     generator = torch.Generator().manual_seed(seed)
     truth = torch.randint(-1, 5, (13, 17), generator=generator)
     prediction = torch.tensor([0, 1, 2, 3, 6])[torch.randint(0, 5, (13, 17), generator=generator)]
@@ -50,6 +51,8 @@ def test_hand_worked_example():
     assert mean_iou(confusion, [1, 3]) == pytest.approx(0.5)
     assert total_accuracy(confusion) == pytest.approx(3 / 5)
     assert class_accuracy(confusion) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    recall = class_recall(confusion).tolist()
+    assert recall[:2] == pytest.approx([1 / 2, 2 / 3]) and all(map(math.isnan, recall[2:]))  # a stray class has no recall
 
 
 def test_nothing_labelled_is_none_not_one():
