@@ -62,6 +62,8 @@ def test_commands_are_accepted(page, monkeypatch):
         module = importlib.import_module(f"semflow.cli.{command.replace('-', '_')}")
         if command == "train":
             parse_arguments(rest, module._add_options)
+        elif command == "evaluate" and "--run" not in rest:
+            parse_arguments(rest, module.add_baseline_arguments)
         else:
             parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
             module.add_arguments(parser)

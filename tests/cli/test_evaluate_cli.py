@@ -1,5 +1,6 @@
 """`semflow evaluate`: the labels that training did not see become truth, and only truth."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,10 @@ import torch
 
 from semflow.cli import evaluate as command
 from semflow.cli.main import main
+from semflow.config.parser import config_to_text
 from semflow.config.schema import Config, DataConfig
 from semflow.data import loader
+from semflow.engine.baselines import BASELINES, build_baseline
 from semflow.engine.copying import CopyingRenderer
 from semflow.engine.protocols import PROTOCOLS
 from semflow.geometry.cameras import Cameras
@@ -81,5 +84,45 @@ def test_bad_options_are_one_line_and_status_2(wrong, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_command_offers_every_protocol():
+def test_the_command_offers_every_protocol_and_baseline():
     assert set(command.PROTOCOL_NAMES) == set(PROTOCOLS)
+    assert set(command.BASELINE_NAMES) == set(BASELINES)
+
+
+def test_a_baseline_takes_the_place_of_the_model_on_the_data_of_a_run(read, asked, tmp_path, capsys):
+    config = replace(Config(), data=DataConfig(scenes=("toy",), labelled_frames="0-1"))
+    (tmp_path / "config.txt").write_text(config_to_text(config))
+    arguments = ["evaluate", "--run", str(tmp_path), "--baseline", "copying", "--device", "cpu"]
+    assert main(arguments) == 0
+    assert not asked and (tmp_path / "eval_copying" / "corrected" / "metrics.json").is_file()
+    assert main([*arguments, "--set", "render.samples=9"]) == 2
+    assert "--set" in capsys.readouterr().err
+
+
+def test_a_baseline_needs_no_run(read, tmp_path):
+    arguments = ["evaluate", "--baseline=copying", "--scene", "toy", "--data.labelled_frames", "0", "--device", "cpu"]
+    assert main([*arguments, "--out", str(tmp_path), "--protocol", "paper"]) == 0
+    written = json.loads((tmp_path / "eval" / "paper" / "metrics.json").read_text())
+    assert written["scenes"]["toy"]["labelled_frames"] == [0] and not (tmp_path / "config.txt").exists()
+
+
+@pytest.mark.parametrize("wrong", [["--every", "0"], ["--no_such_key", "1"], ["--baseline", "best"]])
+def test_bad_options_of_a_baseline_are_one_line_and_status_2(wrong, tmp_path, capsys):
+    known = [] if "--baseline" in wrong else ["--baseline", "flow"]
+    assert main(["evaluate", "--out", str(tmp_path), *known, *wrong]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_labels_that_training_is_not_given_cannot_reach_a_baseline(read, monkeypatch):
+    def baseline_labels(poison):
+        def load_scene(config, name, device):
+            scene = fake_scene(name)
+            labels = torch.stack([scene.labels[0], torch.full((12, 12), poison), scene.labels[2]])
+            return replace(scene, labels=labels, rgb=torch.zeros(3, 12, 12, 3))
+
+        monkeypatch.setattr(loader, "load_scene", load_scene)
+        (scene,), _ = command.load_scenes(DataConfig(scenes=("toy",), labelled_frames="0,2"), "cpu")
+        flow = build_baseline("flow", {"toy": scene})
+        return flow.render("toy", scene.cameras, 1, 1.0, frozenset({"semantic"})).labels
+
+    assert torch.equal(baseline_labels(1), baseline_labels(2))
