@@ -46,6 +46,21 @@ class DataConfig(Checked):
     space: str = option("ndc", "field space: ndc for forward-facing scenes, metric for others", choices=("ndc", "metric"))
     clip_to_bounds: bool = option(False, "in NDC, sample only between the near and far bounds of poses_bounds.npy")
     calibrate_depth: bool = option(False, "calibrate each frame's inverse depth against triangulated static points")
+    label_kind: str = option(
+        "full", "what training keeps of the labels: full, fraction (of the pixels), scribbles or box_centre, one per region",
+        choices=("full", "fraction", "scribbles", "box_centre"))
+    label_fraction: float = option(1.0, "share of a frame's labelled pixels that label_kind = fraction keeps", low=0, high=1)
+    label_noise: float = option(0.0, "share of the labelled pixels that training gets with another class", low=0, high=1)
+    flow_noise: float = option(0.0, "deviation of the noise that training gets on the flow, relative to its RMS", low=0, high=1)
+    pose_noise: float = option(
+        0.0, "deviation of the noise on the training cameras: radians, and centres relative to the nearest depth", low=0, high=1)
+    occlusion: float = option(
+        0.0, "width of a square that hides part of every training frame, relative to the image's", low=0, high=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.label_fraction < 1 and self.label_kind != "fraction":
+            raise ConfigError(f"label_fraction = {self.label_fraction}: is only used with label_kind = fraction; set both")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from semflow.config.schema import Config
 from semflow.data.frame_lists import parse_frames
 from semflow.data.loader import load_scene
+from semflow.data.perturbations import perturbed
 from semflow.data.supervision import Supervision, supervise
 from semflow.fields.aggregation import SurfaceCues
 from semflow.geometry.cameras import Cameras
@@ -44,14 +45,14 @@ class KeptScene:
 
 
 def load_training_scenes(config: Config, device: torch.device) -> list[TrainingScene]:
-    """Read all scenes of the configuration and compute their targets.
+    """Read all scenes of the configuration, perturb them as it asks, and compute their targets.
 
     Raises:
         DataError: a scene is broken, or the scenes do not share one label map.
     """
     scenes = []
     for name in config.data.scenes:
-        data = load_scene(config.data, name, device)
+        data = perturbed(load_scene(config.data, name), config.data, config.train.seed).to(device)
         colors = parse_frames(config.data.color_frames, data.frames, "data.color_frames")
         scenes.append(TrainingScene(data, supervise(data, config.data.calibrate_depth, colors)))
     first = scenes[0].data

@@ -9,6 +9,11 @@ import numpy as np
 from semflow.data.synthetic.motion import rotation
 
 
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """A random generator of its own for each purpose, so that none disturbs another."""
+    return np.random.default_rng([abs(seed), *purpose.encode()])
+
+
 def noisy_flow(flow: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     """Flow (H, W, 2) plus Gaussian noise of `amount` times its root mean square length per component."""
     length = math.sqrt(float((flow.astype(np.float64) ** 2).sum(-1).mean()))

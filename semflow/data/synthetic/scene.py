@@ -11,6 +11,7 @@ import torch
 
 from semflow.data.synthetic.classes import CLASS_IDS, MOVING
 from semflow.data.synthetic.motion import Motion, Still
+from semflow.data.synthetic.noise import generator
 from semflow.data.synthetic.shapes import Shape
 from semflow.data.synthetic.textures import Texture
 from semflow.geometry.cameras import Cameras
@@ -83,7 +84,7 @@ class SceneSpec:
 
     def generator(self, purpose: str) -> np.random.Generator:
         """A random generator of its own for each purpose, so that none disturbs another."""
-        return np.random.default_rng([self.seed, *purpose.encode()])
+        return generator(self.seed, purpose)
 
 
 @dataclass(frozen=True)
