@@ -43,7 +43,7 @@ class Table:
 
     Attributes:
         name: of the command line and the files. title: above it. tasks: names of files of tasks.
-        folder: of `configs`, whose files are its methods beside ours; empty: none.
+        folders: of `configs`, whose files are its methods beside ours.
         untrained: also the methods without a field. together: its scenes are trained in one model.
         start: task whose run, on the budget's several scenes, may be started from; empty: none.
         curve: also judge the checkpoints on the way; its tasks are as long as they say, whatever the budget.
@@ -52,25 +52,27 @@ class Table:
     name: str
     title: str
     tasks: tuple[str, ...]
-    folder: str = ""
+    folders: tuple[str, ...] = ()
     untrained: bool = False
     together: bool = False
     start: str = ""
     curve: bool = False
 
 
+BASELINE_FILES = ("baselines",)
 TABLES = {table.name: table for table in (
-    Table("full", "Labels on all frames", ("full",), "baselines", untrained=True),
-    Table("tracking", "Tracking: labels on the first frames", ("tracking_25", "tracking_50", "tracking_75"), "baselines",
-          untrained=True),
+    Table("full", "Labels on all frames", ("full",), BASELINE_FILES, untrained=True),
+    Table("tracking", "Tracking: labels on the first frames",
+          ("tracking_25", "tracking_25_all_colors", "tracking_50", "tracking_75"), BASELINE_FILES, untrained=True),
     Table("completion", "Completion: labels on the first and last frames",
-          ("completion_25", "completion_50", "completion_75"), "baselines", untrained=True),
+          ("completion_25", "completion_50", "completion_75"), BASELINE_FILES, untrained=True),
     Table("weak", "Weak labels on every frame", ("weak_fraction", "weak_scribbles", "weak_box_centre")),
-    Table("multi", "Several scenes in one model", ("multi",), "baselines", together=True),
+    Table("multi", "Several scenes in one model", ("multi",), BASELINE_FILES, together=True),
     Table("adaptation", "Adaptation of a model of several scenes to a new one", ("adaptation", "adaptation_scratch"),
           start="multi", curve=True),
-    Table("ablations", "Ablations, tracking with labels on 25 % of the frames", ("tracking_25",), "ablations"),
-    Table("robustness", "Robustness, labels on all frames", ("full",), "robustness"),
+    Table("ablations", "Ablations: labels on the first quarter of the frames, colours of all", ("tracking_25_all_colors",),
+          ("ablations", *BASELINE_FILES)),
+    Table("robustness", "Robustness: disturbed input, labels on all frames", ("full",), ("robustness",)),
 )}
 
 
@@ -162,8 +164,8 @@ def find_table(name: str) -> Table:
 def methods_of(table: Table, configs: Path = CONFIGS) -> list[Method]:
     """The rows of a table: ours, the files of its folder, and what is not trained."""
     methods = [Method(OURS, "the method as the task's configuration says")]
-    if table.folder:
-        methods += [Method(path.stem, first_comment(path), path) for path in sorted((configs / table.folder).glob("*.txt"))]
+    for folder in table.folders:
+        methods += [Method(path.stem, first_comment(path), path) for path in sorted((configs / folder).glob("*.txt"))]
     if table.untrained:
         methods += [Method(name, meaning, None, name) for name, meaning in BASELINES.items()]
     return methods
