@@ -125,9 +125,9 @@ def read_judged(job: Job, checkpoint: Path | None = None) -> Judged:
     for name, scene in content["scenes"].items():
         images += [read_image(name, image, scene) for image in scene["images"]]
         held_out = scene["groups"].get(HELD_OUT)
-        for key, value in (held_out["ours"]["class_iou"] if held_out else {}).items():
-            if value is not None:
-                classes.setdefault(key, []).append(value)
+        for key, scores in (held_out["ours"]["classes"] if held_out else {}).items():
+            if scores["iou"] is not None:
+                classes.setdefault(key, []).append(scores["iou"])
     found = content["mean"][HELD_OUT]["ours"]
     steps = None if checkpoint is None else int(checkpoint.stem.removeprefix("step-"))
     return Judged(job, images, {key: sum(v) / len(v) for key, v in classes.items()},

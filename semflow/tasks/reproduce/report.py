@@ -90,7 +90,7 @@ def main_table(rows: Sequence[Row]) -> list[str]:
 def distance_table(rows: Sequence[Row]) -> list[str]:
     """fg mIoU by distance to the nearest labelled frame, where there is more than one distance."""
     found = [row.by_distance() for row in rows]
-    distances = sorted({distance for cells in found for distance in cells})
+    distances = sorted({distance for cells in found for distance, interval in cells.items() if interval is not None})
     if len(distances) < 2:
         return []
     head = ["task", "method", *(f"{distance} frames" if distance != 1 else "1 frame" for distance in distances)]

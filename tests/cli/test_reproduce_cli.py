@@ -1,0 +1,70 @@
+"""`semflow reproduce`: options, and whole tables on tiny scenes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from semflow.cli import reproduce
+from semflow.cli.main import main
+from semflow.data.synthetic import make_scene
+from semflow.tasks.reproduce.plan import BUDGETS
+from semflow.viz.video import read_png
+
+SETTINGS = [
+    *(f"{stage}.{key}={value}" for stage in ("static_stage", "dynamic_stage") for key, value in (
+        ("steps", 8), ("rays", 16), ("samples", 6), ("surface_samples", 2), ("warmup_steps", 2))),
+    "model.plane_levels=[8]", "model.plane_channels=4", "model.static_width=8", "model.dynamic_width=8", "model.flow_width=8",
+    "render.samples=6", "render.fine_samples=0", "render.occupancy=0", "train.images_every=0", "train.save_every=4"]
+
+
+def test_the_budgets_of_the_help_are_those_that_exist():
+    assert set(reproduce.BUDGET_NAMES) == set(BUDGETS)
+
+
+@pytest.mark.parametrize("words, message", [
+    (["tracks"], "table 'tracks': choose one of full"),
+    (["full", "--only", "best"], "only = 'best': the table has the methods"),
+    (["full", "--jobs", "-1"], "jobs = -1"),
+    (["full", "--set", "dynamic_stage.step=3"], "there is no such key; did you mean dynamic_stage.steps"),
+    (["adaptation", "--scene", "One"], "at least two scenes"),
+])
+def test_wrong_options_are_one_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("semflow.data.synthetic.make_missing_scenes", lambda root, names: [])
+    assert main(["reproduce", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_on_each_device_or_several(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert reproduce.device_slots("cpu", 0) == ["cpu", "cpu"] and reproduce.device_slots("cpu", 3) == ["cpu"] * 3
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    for seed, name in enumerate(("one", "two")):
+        make_scene(root, name, seed=seed, frames=4, height=32, width=48)
+    return root
+
+
+@pytest.mark.slow
+def test_whole_tables(data, tmp_path, capsys):
+    words = ["--data_dir", str(data), "--device", "cpu", "--jobs", "2", "--runs", str(tmp_path / "runs"),
+             "--results", str(tmp_path / "results"), "--set", *SETTINGS, "data.labelled_frames=0,1"]
+    assert main(["reproduce", "full", "--scene", "one", "--only", "ours", "depth", *words]) == 0
+    assert main(["reproduce", "adaptation", "--scene", "one", "two", *words]) == 0
+    folder = tmp_path / "results" / "small"
+    full = json.loads((folder / "full-one.json").read_text())
+    assert [(row["method"], len(row["runs"])) for row in full["rows"]] == [("ours", 1), ("depth", 1)]
+    for row in full["rows"]:
+        for group in ("new views", "own views, unlabelled times"):
+            assert 0 <= row["metrics"][group]["miou_foreground"]["mean"] <= 1
+    assert read_png(folder / "full-one_full_views.png").shape[1] > 3 * 48
+    curve = json.loads((folder / "adaptation-one-two.json").read_text())["curve"]
+    assert sorted({(point["task"], point["steps"]) for point in curve}) == [
+        (task, steps) for task in ("adaptation", "adaptation_scratch") for steps in (12, 16)]
+    capsys.readouterr()
+    assert main(["reproduce", "full", "--scene", "one", "--only", "ours", "depth", *words]) == 0
+    assert "2 runs, 0 of them to do" in capsys.readouterr().out
