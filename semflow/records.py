@@ -228,13 +228,13 @@ class Neighbour:
     """The same rays rendered with the dynamic field of a neighbouring frame, along the flow.
 
     Attributes:
-        rays: (R,) bool, the rays that were rendered.
+        rays: the rays that were rendered, from some ray to the last.
         samples: dynamic samples (R', S) at the moved points.
         rendering: their composite along the original rays.
         track: track (of R'*S points) that starts at the moved points.
     """
 
-    rays: Tensor
+    rays: slice
     samples: FieldSamples
     rendering: Rendering
     track: FlowTrack
@@ -274,42 +274,52 @@ class RenderOutputs:
 class RayBatch:
     """Rays of one frame with their targets and validity masks.
 
+    What the program decides by lies on the host, so that no GPU has to be waited for: `frame`, `source`, `still` and
+    `surface_metric`.
+
     Attributes:
         rays: R rays.
-        frame: their frame.
+        frame: their frame. source: the frame whose image features the static field reads.
+        still: how many rays are static; they come first, those that move after them.
         rgb: (R, 3) colour targets; labels: (R,) int64, -1 = none.
-        moving: (R,) bool motion mask.
         color_valid: (R,) bool, colour may train the dynamic field.
         flow: offset (-1, +1) -> (R, 2) optical flow in pixels; flow_valid: the same -> (R,) bool.
         disparity: (R,) inverse depth, unknown scale and shift.
         surface_u: (R,) ray parameter of the surface seen by the pixel, as far as it is known.
-        surface_metric: (R,) bool, surface_u is calibrated, not only ordered.
+        surface_metric: surface_u is calibrated in this frame, not only ordered.
         triangulated_u: (R,) ray parameter found by triangulation; triangulated_valid: (R,) bool.
     """
 
     rays: Rays
     frame: int
+    source: int
+    still: int
     rgb: Tensor
     labels: Tensor
-    moving: Tensor
     color_valid: Tensor
     flow: dict[int, Tensor]
     flow_valid: dict[int, Tensor]
     disparity: Tensor
     surface_u: Tensor
-    surface_metric: Tensor
+    surface_metric: bool
     triangulated_u: Tensor
     triangulated_valid: Tensor
 
-    def select(self, index: Tensor | slice) -> RayBatch:
-        """The rays at `index` with their targets (a slice, a mask or indices)."""
+    @property
+    def moving(self) -> Tensor:
+        """(R,) bool motion mask."""
+        return torch.arange(len(self.rays), device=self.rgb.device) >= self.still
+
+    def select(self, index: slice) -> RayBatch:
+        """The rays of a slice, forward, with their targets."""
         parts = {}
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 parts[name] = value[index]
             elif isinstance(value, dict):
                 parts[name] = {offset: values[index] for offset, values in value.items()}
-        return replace(self, rays=self.rays.select(index), **parts)
+        still = len(range(self.still)[index])
+        return replace(self, rays=self.rays.select(index), still=still, **parts)
 
 
 @dataclass(frozen=True)

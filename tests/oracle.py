@@ -132,13 +132,13 @@ class Oracle:
         rgb = torch.sigmoid(field.color(torch.cat([hidden, frequencies(view_dirs, 4)], dim=1)))
         return FieldSamples(field.density(hidden)[:, 0], rgb, field.semantic(hidden))
 
-    def render(self, batch: RayBatch, u: Tensor, source: int) -> RenderOutputs:
+    def render(self, batch: RayBatch, u: Tensor) -> RenderOutputs:
         """All branches of a dynamic step on rays sampled at u (R, S), without density noise."""
         rays, (count, samples) = batch.rays, u.shape
         points = (rays.origins[:, None] + u[..., None] * rays.directions[:, None]).flatten(0, 1)
         gaps = torch.cat([u[:, 1:] - u[:, :-1], u[:, -1:] - u[:, -2:-1]], 1) * rays.directions.norm(dim=1)[:, None]
         with torch.no_grad():
-            static = self.static(points, rays.view_dirs.repeat_interleave(samples, 0), source).on_rays(count, samples)
+            static = self.static(points, rays.view_dirs.repeat_interleave(samples, 0), batch.source).on_rays(count, samples)
         track = self.track(points, batch.frame)
         dynamic = self.dynamic(track).on_rays(count, samples)
         neighbours = {}
@@ -146,8 +146,7 @@ class Oracle:
             if offset in track.positions:
                 again = self.track(track.positions[offset], batch.frame + offset)
                 moved = self.dynamic(again).on_rays(count, samples)
-                everything = torch.ones(count, dtype=torch.bool)
-                neighbours[offset] = Neighbour(everything, moved, alone(moved, u, gaps), again)
+                neighbours[offset] = Neighbour(slice(0, None), moved, alone(moved, u, gaps), again)
         full, share = blended(static, dynamic, u, gaps)
         return RenderOutputs(
             rays, batch.frame, u, points.view(count, samples, 3), static, dynamic, alone(static, u, gaps),

@@ -60,7 +60,7 @@ def step_losses(scene, model, context, frame: int, moving_only: bool = False):
     stage, generator = dynamic_stage(moving_only), torch.Generator().manual_seed(0)
     losses = build_losses(stage)
     sampler = RaySampler(scene, supervise(scene, False, tuple(range(scene.frames))), 8, static_only=False)
-    batch = sampler.gather(frame, sampler.choose(frame, generator))
+    batch = sampler.of_frame(frame, 0, generator)
     outputs = build_renderer(stage, losses, model, density_prior=True).render(context, batch, generator)
     return losses(outputs, batch, context, model)
 
@@ -225,7 +225,7 @@ def test_10_motion_masks_and_targets_of_unlabelled_frames_never_come_from_labels
         one, two = (getattr(target, item.name) for target in targets)
         assert torch.equal(one, two) if torch.is_tensor(one) else one == two
     samplers = [RaySampler(data, targets[0], 12, static_only=False) for data in (scene, unlabelled)]
-    batches = [sampler.sample(torch.Generator().manual_seed(3)) for sampler in samplers]
+    batches = [sampler.sample(*(torch.Generator().manual_seed(3) for _ in range(2))) for sampler in samplers]
     assert torch.equal(batches[0].moving, batches[1].moving) and torch.equal(batches[0].rays.uv, batches[1].rays.uv)
     assert batches[0].moving.any() and not torch.equal(batches[0].labels, batches[1].labels)
 

@@ -103,7 +103,7 @@ def tiny_context(
 
 
 def tiny_batch(scene: SceneContext, frame: int, rays: int = 8) -> RayBatch:
-    """Rays of one frame with labels, flow and depth; every other ray moves."""
+    """Rays of one frame with labels, flow and depth; the second half of the rays move."""
     generator = torch.Generator().manual_seed(frame)
     uv = torch.rand(rays, 2, generator=generator) * torch.tensor([WIDTH, HEIGHT])
     surface = torch.rand(rays, generator=generator)
@@ -111,15 +111,16 @@ def tiny_batch(scene: SceneContext, frame: int, rays: int = 8) -> RayBatch:
     return RayBatch(
         rays=camera_rays(scene.cameras, scene.space, frame, uv),
         frame=frame,
+        source=(frame + 1) % scene.frames,
+        still=rays // 2,
         rgb=torch.rand(rays, 3, generator=generator),
         labels=torch.randint(CLASSES, (rays,), generator=generator),
-        moving=torch.arange(rays) % 2 == 1,
         color_valid=everywhere,
         flow={offset: torch.randn(rays, 2, generator=generator) for offset in (-1, 1)},
         flow_valid={1: everywhere, -1: everywhere},
         disparity=1.0 - surface,
         surface_u=surface,
-        surface_metric=~everywhere,
+        surface_metric=False,
         triangulated_u=surface,
         triangulated_valid=everywhere,
     )

@@ -58,17 +58,21 @@ def context_of(cameras: Cameras, index: int = 0, rgb: torch.Tensor | None = None
 
 
 def make_batch(cameras: Cameras, uv: torch.Tensor, frame: int = 1, **changes) -> RayBatch:
-    """A batch of rays through pixels uv (R, 2), all static, all valid, labelled 0; `changes` replace fields."""
-    count = len(uv)
+    """A batch of rays through pixels uv (R, 2), all static, all valid, labelled 0; `changes` replace fields.
+
+    Among them `moving` (R,) bool stands for `still`: static rays come first.
+    """
+    count, moving = len(uv), changes.pop("moving", torch.zeros(len(uv), dtype=torch.bool))
+    assert torch.equal(moving, moving.sort().values)
     no, yes, zeros = torch.zeros(count, dtype=torch.bool), torch.ones(count, dtype=torch.bool), torch.zeros(count)
     here = [offset for offset in (-1, 1) if 0 <= frame + offset < len(cameras)]
     values = {
-        "rgb": torch.zeros(count, 3), "labels": torch.zeros(count, dtype=torch.int64), "moving": no, "color_valid": yes,
+        "rgb": torch.zeros(count, 3), "labels": torch.zeros(count, dtype=torch.int64), "still": int((~moving).sum()), "color_valid": yes,
         "flow": {offset: torch.zeros(count, 2) for offset in (-1, 1)},
         "flow_valid": {offset: yes if offset in here else no for offset in (-1, 1)},
-        "disparity": zeros, "surface_u": zeros, "surface_metric": no, "triangulated_u": zeros, "triangulated_valid": no,
+        "disparity": zeros, "surface_u": zeros, "surface_metric": False, "triangulated_u": zeros, "triangulated_valid": no,
     }
-    return RayBatch(camera_rays(cameras, ndc_of(cameras), frame, uv), frame, **(values | changes))
+    return RayBatch(camera_rays(cameras, ndc_of(cameras), frame, uv), frame, (frame + 1) % len(cameras), **(values | changes))
 
 
 def make_rendering(u: torch.Tensor, weights: torch.Tensor, rgb=None, logits=None) -> Rendering:
@@ -93,10 +97,9 @@ def make_outputs(batch: RayBatch, u: torch.Tensor, weights: torch.Tensor, frames
     return RenderOutputs(batch.rays, batch.frame, u, points, **(values | changes))
 
 
-def make_neighbour(batch: RayBatch, u: torch.Tensor, weights: torch.Tensor, offset: int, frames: int = 3, rays=None,
+def make_neighbour(batch: RayBatch, u: torch.Tensor, weights: torch.Tensor, offset: int, frames: int = 3, rays=slice(0, None),
                    rgb=None, logits=None, blend: float = 0.5, shift=(0.0, 0.0, 0.0), bend=(0.0, 0.0, 0.0)) -> Neighbour:
     """A warped rendering whose points moved by `shift`, whose own track has velocity 0 and ends `bend` aside at +1."""
-    rays = torch.ones(len(u), dtype=torch.bool) if rays is None else rays
     start = batch.rays.at(u)[rays].flatten(0, 1) + torch.tensor(shift)
     frame = batch.frame + offset
     positions = {o: start + torch.tensor(bend) * (o == 1) for o in (-1, 0, 1) if 0 <= frame + o < frames}

@@ -13,6 +13,8 @@ from semflow.records import RayBatch, SceneData
 class RaySampler:
     """Draws rays of one random frame of a scene.
 
+    The frames, and where something moves in them, are known to the host: nothing here waits for a GPU.
+
     Args:
         scene: the data, on the device of the model.
         supervision: its targets.
@@ -26,25 +28,34 @@ class RaySampler:
         motion = scene.motion.flatten(1)  # (T, H*W)
         self.static_pixels = [(~mask).nonzero()[:, 0] for mask in motion]
         self.moving_pixels = [mask.nonzero()[:, 0] for mask in motion]
+        self.surface_metric = supervision.surface_metric.tolist()
         self.pixels = scene.cameras.pixels().flatten(0, 1)
 
-    def sample(self, generator: torch.Generator) -> RayBatch:
-        """A batch of one random frame; random numbers come from `generator` alone."""
-        frame = int(torch.randint(self.scene.frames, (1,), generator=generator, device=generator.device))
-        return self.gather(frame, self.choose(frame, generator))
+    def sample(self, host: torch.Generator, generator: torch.Generator) -> RayBatch:
+        """A batch of one random frame; the frames come from `host`, on the CPU, the pixels from `generator`."""
+        frame = integer(self.scene.frames, host)
+        return self.of_frame(frame, self.static_source(frame, host), generator)
 
-    def choose(self, frame: int, generator: torch.Generator) -> Tensor:
-        """(R,) flat pixel indices."""
+    def static_source(self, frame: int, host: torch.Generator) -> int:
+        """A random *other* frame for the static features, so that the current foreground cannot leak in.
+
+        A scene of one frame has no other.
+        """
+        frames = self.scene.frames
+        return (frame + 1 + integer(frames - 1, host)) % frames if frames > 1 else frame
+
+    def of_frame(self, frame: int, source: int, generator: torch.Generator) -> RayBatch:
+        """A batch of one frame whose static features come from the frame `source`."""
         static, moving = self.static_pixels[frame], self.moving_pixels[frame]
         if (self.static_only and len(static)) or not len(moving):
-            return draw(static, self.rays, generator)
-        if not len(static):
-            return draw(moving, self.rays, generator)
-        half = self.rays // 2
-        return torch.cat([draw(static, self.rays - half, generator), draw(moving, half, generator)])
+            still = self.rays
+        else:
+            still = self.rays - self.rays // 2 if len(static) else 0
+        drawn = [draw(static, still, generator), draw(moving, self.rays - still, generator)]
+        return self.gather(frame, source, still, torch.cat(drawn))
 
-    def gather(self, frame: int, index: Tensor) -> RayBatch:
-        """The batch of flat pixel indices (R,) of a frame."""
+    def gather(self, frame: int, source: int, still: int, index: Tensor) -> RayBatch:
+        """The batch of flat pixel indices (R,) of a frame, of which the first `still` are static ones."""
         scene, targets = self.scene, self.supervision
 
         def pick(maps: Tensor) -> Tensor:
@@ -54,15 +65,16 @@ class RaySampler:
         return RayBatch(
             rays=camera_rays(scene.cameras, scene.space, frame, self.pixels[index]),
             frame=frame,
+            source=source,
+            still=still,
             rgb=pick(scene.rgb),
             labels=pick(scene.labels),
-            moving=pick(scene.motion),
             color_valid=targets.color_valid[frame].expand(count),
             flow={1: pick(scene.flow_forward), -1: pick(scene.flow_backward)},
             flow_valid={1: pick(scene.flow_forward_valid), -1: pick(scene.flow_backward_valid)},
             disparity=pick(scene.disparity),
             surface_u=pick(targets.surface_u),
-            surface_metric=targets.surface_metric[frame].expand(count),
+            surface_metric=self.surface_metric[frame],
             triangulated_u=pick(targets.triangulated_u),
             triangulated_valid=pick(targets.triangulated_valid),
         )
@@ -70,5 +82,12 @@ class RaySampler:
 
 def draw(candidates: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """(count,) entries of candidates (M,), drawn uniformly with replacement."""
+    if not count:
+        return candidates[:0]
     index = torch.randint(len(candidates), (count,), generator=generator, device=candidates.device)
     return candidates[index]
+
+
+def integer(count: int, host: torch.Generator) -> int:
+    """A number from 0 to count - 1, drawn on the host."""
+    return int(torch.randint(count, (1,), generator=host))

@@ -10,8 +10,10 @@ from torch.autograd.function import once_differentiable
 from semflow.utils.ranks import own_rows, ranks
 
 PLANE_INIT = 0.1  # spread of a space plane's initial values around 1
-SPACE_PAIRS = ([0, 1], [0, 2], [1, 2])  # (column, row) axes of the planes over (x, y, z)
-TIME_PAIRS = ([0, 3], [1, 3], [2, 3])  # of the planes over (x, t), (y, t), (z, t)
+# (column, row) axes of the planes over (x, y, z), and of those over (x, t), (y, t), (z, t); as slices, because a GPU has to
+# be waited for to copy a list of indices to it
+SPACE_PAIRS = (slice(0, 2), slice(0, 3, 2), slice(1, 3))
+TIME_PAIRS = (slice(0, 4, 3), slice(1, 4, 2), slice(2, 4))
 
 
 class Frequencies(torch.autograd.Function):

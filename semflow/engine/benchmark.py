@@ -142,7 +142,7 @@ def training_step(bench: Bench, stage: Stage) -> Callable[[], None]:
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         for sampler, context in zip(samplers, bench.contexts):
-            batch = sampler.gather(frame, sampler.choose(frame, generator))
+            batch = sampler.of_frame(frame, 0, generator)
             outputs = renderer.render(context, batch, generator)
             total, _ = losses(outputs, batch, context, bench.model)
             (total / len(samplers)).backward()

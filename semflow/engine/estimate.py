@@ -39,6 +39,7 @@ def step_seconds(trainer: Trainer, stage: Stage) -> float:
     trial = copy.copy(trainer)
     trial.model, trial.step = copy.deepcopy(trainer.model).train(), stage.first_step
     trial.generator = torch.Generator(trainer.device).manual_seed(trainer.config.train.seed)
+    trial.host_generator = torch.Generator().manual_seed(trainer.config.train.seed)
     losses = build_losses(stage)
     renderer = build_renderer(stage, losses, trial.model, trainer.config.render.flow_density_prior)
     parts = build_optimizer(stage, trial.model), renderer, build_samplers(stage, trainer.scenes), losses

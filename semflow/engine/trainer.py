@@ -29,11 +29,11 @@ from semflow.engine.stages import (
     stages_of,
 )
 from semflow.engine.tensorboard import TensorBoard
-from semflow.metrics.segmentation import confusion_matrix, mean_iou
+from semflow.metrics.segmentation import class_iou, count_pairs
 from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.model_renderer import ModelRenderer
-from semflow.utils.device import describe_device, resolve_device, set_up_torch
-from semflow.utils.errors import SemflowError
+from semflow.utils.device import OnTheWay, describe_device, resolve_device, set_up_torch
+from semflow.utils.errors import CheckpointError, SemflowError
 from semflow.utils.memory import shortage_as_error
 from semflow.utils.ranks import any_rank, average_gradients, mean_over_ranks, own_rows, rank, ranks, sum_over_ranks
 from semflow.viz.panels import training_panel
@@ -73,9 +73,10 @@ class Trainer:
         if config.init and resume is None:
             start_from(self.model, config.init)
         self.generator = torch.Generator(self.device).manual_seed(config.train.seed)
+        self.host_generator = torch.Generator().manual_seed(config.train.seed)
         self.step, self.optimizer_state = 0, None
         if resume is not None:
-            self.restore(load_checkpoint(resume, self.device))
+            self.restore(self.checkpoint(resume))
         if rank() == 0:
             self.folder.create(config)
             self.announce()
@@ -101,11 +102,24 @@ class Trainer:
             print(line, flush=True)
             self.folder.log(line)
 
+    def checkpoint(self, path: Path) -> dict:
+        """The state of a checkpoint, if this run can go on from it exactly."""
+        state = load_checkpoint(path, self.device)
+        if any(name not in state or state[name].numel() != own.numel() for name, own in self.random_states().items()):
+            raise CheckpointError(f"{path}: its random numbers are those of an older semflow or of another kind of device; go "
+                                  f"on with that, or start a new run from its weights by --init {path} --out FOLDER")
+        return state
+
     def restore(self, state: dict) -> None:
-        """Take over weights, optimiser, random state and step of a checkpoint."""
+        """Take over weights, optimiser, random states and step of a checkpoint."""
         self.model.load_state_dict(state["model"])
         self.generator.set_state(state["generator"].cpu())
+        self.host_generator.set_state(state["host_generator"].cpu())
         self.step, self.optimizer_state = state["step"], state["optimizer"]
+
+    def random_states(self) -> dict[str, Tensor]:
+        """All that random numbers come from: `generator` on the device, `host_generator` for what the program decides by."""
+        return {"generator": self.generator.get_state(), "host_generator": self.host_generator.get_state()}
 
     def save(self, optimizer: torch.optim.Adam) -> Path:
         """Write a checkpoint of the current step and drop old ones."""
@@ -123,9 +137,8 @@ class Trainer:
             "scenes": [scene_to_state(scene) for scene in self.kept],
             "model": self.model.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "generator": self.generator.get_state(),
             "step": self.step,
-        }
+        } | self.random_states()
 
     def run(self) -> bool:
         """Run the stages that are left; False if a signal ended the run early (everything is saved)."""
@@ -173,40 +186,43 @@ class Trainer:
         return stopped
 
     def train_step(self, stage: Stage, optimizer: torch.optim.Adam, renderer, samplers, losses) -> StepReport:
-        """One optimiser step: every scene, every micro-batch, then clip and update."""
+        """One optimiser step: every scene, every micro-batch, then clip and update.
+
+        On a GPU all of this is queued without waiting, but for the values of the terms: the update is queued when they
+        have been seen to be finite, while the GPU is busy with the backward pass.
+        """
         set_learning_rate(optimizer, stage, self.step)
         optimizer.zero_grad(set_to_none=True)
         share = 1.0 / (len(samplers) * self.config.train.accumulate)
-        reports = []
+        before, reports, pending = self.random_states(), [], []
         for sampler, context in zip(samplers, self.contexts):
             for _ in range(self.config.train.accumulate):
-                before = self.generator.get_state()
-                batch = sampler.sample(self.generator)
+                batch = sampler.sample(self.host_generator, self.generator)
                 outputs = renderer.render(context, batch, self.generator)
                 total, terms = losses(outputs, batch, context, self.model)
                 whole, *values = mean_over_ranks([total, *terms.values()])
                 terms = dict(zip(terms, values))
-                self.refuse_non_finite(terms, batch, before, optimizer)
+                pending.append((batch.frame, OnTheWay(torch.stack(values))))
                 (share * total).backward()
                 reports.append(report_of(whole, terms, outputs, batch))
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, self.config.train.clip_norm)
+        for frame, values in pending:
+            self.refuse_non_finite(dict(zip(terms, values.read().tolist())), before | {"frame": frame}, optimizer)
         optimizer.step()
         self.step += 1
         return mean_report(reports)
 
-    def refuse_non_finite(self, terms: dict[str, Tensor], batch: RayBatch, random_state: Tensor, optimizer) -> None:
-        """Stop before the update if a term is not finite, and keep what reproduces it."""
-        finite = torch.stack([value.detach() for value in terms.values()]).isfinite()
-        if bool(finite.all()):
+    def refuse_non_finite(self, terms: dict[str, float], at_start: dict, optimizer) -> None:
+        """Stop before the update if a term is not finite, and keep what reproduces it: the state at the step's start."""
+        bad = [name for name, value in terms.items() if not math.isfinite(value)]
+        if not bad:
             return
-        bad = [name for name, fine in zip(terms, finite.tolist()) if not fine]
         path = self.folder.path / f"failure_{self.step:07d}.safetensors"
-        values = {name: float(value.detach()) for name, value in terms.items()}
         if rank() == 0:
-            state = self.state(optimizer) | {"generator": random_state, "frame": batch.frame}
-            save_checkpoint(path, state | {"terms": {name: repr(value) for name, value in values.items()}})
+            values = {name: repr(value) for name, value in terms.items()}
+            save_checkpoint(path, self.state(optimizer) | at_start | {"terms": values})
         raise SemflowError(
             f"step {self.step}: loss {', '.join(bad)} is not finite; weights are unchanged since the last step and the state "
             f"of this step is in {path}: lower the learning rates or the weight of that loss")
@@ -242,9 +258,8 @@ def report_of(total: Tensor, terms: dict[str, Tensor], outputs: RenderOutputs, b
     own = batch.select(own_rows())
     with torch.no_grad():
         psnr = -10.0 * torch.log10(sum_over_ranks((view.rgb - own.rgb).square().sum()) / batch.rgb.numel())
-        confusion = confusion_matrix(own.labels, view.logits.argmax(-1), view.logits.shape[-1])
-        score = mean_iou(sum_over_ranks(confusion))
-        miou = torch.tensor(math.nan if score is None else score)
+        confusion = count_pairs(own.labels, view.logits.argmax(-1), view.logits.shape[-1])
+        miou = class_iou(sum_over_ranks(confusion)).nanmean()
     return StepReport(total.detach(), {name: value.detach() for name, value in terms.items()}, psnr, miou)
 
 

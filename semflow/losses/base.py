@@ -44,11 +44,7 @@ class LossInputs:
     @property
     def dynamic_rays(self) -> Tensor:
         """(R,) bool: the rays on which the dynamic field alone is supervised."""
-        return self.dynamic_rays_of(self.batch)
-
-    def dynamic_rays_of(self, batch: RayBatch) -> Tensor:
-        """The same of another batch."""
-        return batch.moving if self.moving_only else torch.ones_like(batch.moving)
+        return self.batch.moving if self.moving_only else torch.ones_like(self.batch.moving)
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ def mean(values: Tensor) -> Tensor | Means:
     """Mean of all values, of which ranks may hold different numbers."""
     if ranks() == 1:
         return values.mean()
-    return Means((values.sum(),), (torch.tensor(values.numel(), device=values.device),))
+    return Means((values.sum(),), (torch.full((), values.numel(), device=values.device),))
 
 
 def over_all_ranks(values: dict[str, Tensor | Means]) -> dict[str, Tensor]:

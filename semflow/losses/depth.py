@@ -22,13 +22,14 @@ def depth_dynamic(inputs: LossInputs) -> Tensor:
     by squared error. A calibrated surface says more: the mean distance in u of the weights along the ray from it.
     """
     view, batch, whole = inputs.outputs.dynamic_view, inputs.batch, inputs.whole
-    distance = (view.weights * (inputs.outputs.u - batch.surface_u[:, None]).abs()).sum(1)
-    metric = masked_mean(distance, batch.surface_metric & inputs.dynamic_rays)
-    ordinal = inputs.dynamic_rays_of(whole) & ~whole.surface_metric
-    if ordinal.sum() < 2:
-        return metric
+    if batch.surface_metric:
+        distance = (view.weights * (inputs.outputs.u - batch.surface_u[:, None]).abs()).sum(1)
+        return masked_mean(distance, inputs.dynamic_rays)
+    first = whole.still if inputs.moving_only else 0
+    if len(whole.rays) - first < 2:
+        return batch.rgb.new_zeros(())
     depth = gather_rows(view.depth, len(whole.rays))  # median and deviation are those of all ranks' rays
-    return metric + (standardize(depth[ordinal]) - standardize(-whole.disparity[ordinal])).square().mean()
+    return (standardize(depth[first:]) - standardize(-whole.disparity[first:])).square().mean()
 
 
 @loss_term("depth_static", static=True)

@@ -82,15 +82,6 @@ def flow_smooth_ray(inputs: LossInputs) -> Tensor:
     return sum((mean(flow.diff(dim=1).abs()) for flow in flows), inputs.batch.rgb.new_zeros(()))
 
 
-def second_tracks(inputs: LossInputs) -> list[tuple[Tensor, int]]:
-    """(mask of the moved points among all points, offset) for each neighbour that exists."""
-    outputs = inputs.outputs
-    return [
-        (neighbour.rays[:, None].expand_as(outputs.u).flatten(), offset)
-        for offset, neighbour in outputs.neighbours.items()
-    ]
-
-
 @loss_term("flow_smooth_second", dynamic=True, second_track=True)
 def flow_smooth_second(inputs: LossInputs) -> Tensor:
     """Second-order smoothness of the tracks that start at the moved points of t-1 and t+1, L1 in world units."""
@@ -109,9 +100,9 @@ def flow_cycle(inputs: LossInputs) -> Tensor:
     """There and back: the flow from t+1 back to t ends where it began, and likewise from t-1. L1 in field units."""
     total = inputs.batch.rgb.new_zeros(())
     outputs = inputs.outputs
-    for points, offset in second_tracks(inputs):
-        returned = outputs.neighbours[offset].track.positions[-offset]
-        total = total + mean((returned - outputs.track.positions[0][points]).abs())
+    for offset, neighbour in outputs.neighbours.items():
+        start = per_ray(outputs.track.positions[0], inputs)[neighbour.rays].flatten(0, 1)
+        total = total + mean((neighbour.track.positions[-offset] - start).abs())
     return total
 
 

@@ -193,7 +193,7 @@ class SemanticFlow(nn.Module):
         """(F, h, w, C) maps of some frames: kept ones, or those of the jointly trained encoder as it is now."""
         if scene.video is not None:
             return of_frames(scene.video.maps, frames)
-        return self.video_encoder(scene.rgb[frames].permute(0, 3, 1, 2)).maps
+        return self.video_encoder.encode(of_frames(scene.rgb, frames).permute(0, 3, 1, 2))
 
     def static_samples(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int) -> FieldSamples:
         """Static field at N points (N, 3), view_dirs (N, 3), with the image feature of frame `source`."""

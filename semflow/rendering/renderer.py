@@ -11,7 +11,7 @@ from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
 from semflow.records import FieldSamples, FlowTrack, Neighbour, RayBatch, RenderOutputs
 from semflow.rendering.compositing import composite, composite_blended, sample_distances
 from semflow.rendering.samples import around_surface, stratified
-from semflow.utils.ranks import Share, own_rows, share_of, share_of_chosen
+from semflow.utils.ranks import Share, own_rows, share_from
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,15 @@ class Renderer:
         Random numbers come from `generator` alone and are drawn for the whole batch, so that they do not depend on the
         number of ranks.
         """
-        batch, share = whole.select(own_rows()), share_of(len(whole.rays))
+        batch, share = whole.select(own_rows()), share_from(0, len(whole.rays))
         rays, branches = batch.rays, self.branches
         u = self.sample(whole, generator)[share.own]
         points = rays.at(u)
         distances = sample_distances(u, rays.directions)
-        source = self.static_source(scene, batch.frame, generator)
-        maps = self.maps(scene, batch.frame, source)
+        maps = self.maps(scene, batch)
         parts = {}
         if branches.static or branches.full:
-            static = self.static(scene, maps, points, rays.view_dirs, source, share, generator)
+            static = self.static(scene, maps, points, rays.view_dirs, batch.source, share, generator)
             parts["static"] = static
             parts["static_view"] = composite(static, u, distances, self.sampling.density_prior)
         if branches.any_dynamic:
@@ -104,29 +103,19 @@ class Renderer:
             u = torch.cat([u, near], dim=1).sort(dim=1).values
         return u
 
-    def static_source(self, scene: SceneContext, frame: int, generator: torch.Generator) -> int:
-        """A random *other* frame for the static features, so that the current foreground cannot leak in.
-
-        A scene of one frame has no other.
-        """
-        if scene.frames == 1:
-            return frame
-        shift = torch.randint(1, scene.frames, (1,), generator=generator, device=generator.device)
-        return int(frame + shift) % scene.frames
-
     def track_length(self) -> int:
         """At least t-1 and t+1 where a loss needs them, even if the aggregator reads fewer."""
         needed = self.branches.track or self.branches.neighbours or self.branches.second_track
         return max(3 if needed else 1, 2 * self.model.aggregator.reach + 1)
 
-    def maps(self, scene: SceneContext, frame: int, source: int) -> ReadyMaps:
+    def maps(self, scene: SceneContext, batch: RayBatch) -> ReadyMaps:
         """Project the maps of the frames that this step reads."""
         if not self.branches.any_dynamic:
-            return self.model.ready_maps(scene, [], [source])
+            return self.model.ready_maps(scene, [], [batch.source])
         passes = self.branches.neighbours or self.branches.second_track
         reach = self.model.aggregator.reach + (1 if passes else 0)
-        frames = [f for f in range(frame - reach, frame + reach + 1) if 0 <= f < scene.frames]
-        return self.model.ready_maps(scene, frames, [source])
+        frames = [f for f in range(batch.frame - reach, batch.frame + reach + 1) if 0 <= f < scene.frames]
+        return self.model.ready_maps(scene, frames, [batch.source])
 
     def static(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int,
                share: Share, generator: torch.Generator) -> FieldSamples:
@@ -158,19 +147,17 @@ class Renderer:
 
         Whether there are any is for the whole batch to say: a rank without a moving ray renders none of none.
         """
-        moving_only = self.sampling.moving_only
-        share = share_of_chosen(whole.moving) if moving_only else share_of(len(whole.rays))
+        first = whole.still if self.sampling.moving_only else 0
+        share = share_from(first, len(whole.rays))
         if not share.total:
             return {}
-        chosen = whole.moving[own_rows()]
-        chosen = chosen if moving_only else torch.ones_like(chosen)
+        chosen = slice(len(range(first)[own_rows()]), None)
         near_u = u[chosen]
-        per_point = chosen[:, None].expand_as(u).flatten()
         found = {}
         for offset in (-1, 1):
             if offset not in track.positions:
                 continue
-            moved = track.positions[offset][per_point]
+            moved = track.positions[offset][chosen.start * u.shape[1] :]
             moved_track = self.model.track(scene, maps, moved, whole.frame + offset, self.track_length())
             samples = self.dynamic(scene, maps, moved_track, near_u, share, generator)
             rendering = composite(samples, near_u, distances[chosen], self.sampling.density_prior)

@@ -6,6 +6,7 @@ import os
 import re
 
 import torch
+from torch import Tensor
 
 from semflow.utils.errors import ConfigError
 from semflow.utils.ranks import local_rank, local_ranks, ranks
@@ -63,6 +64,22 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads)"
     return str(device)
+
+
+class OnTheWay:
+    """Values that a GPU copies to the host behind the work queued so far; work queued later is not waited for."""
+
+    def __init__(self, values: Tensor):
+        self.values, self.arrival = values.detach(), None
+        if values.is_cuda:
+            self.values = torch.empty_like(self.values, device="cpu", pin_memory=True).copy_(self.values, non_blocking=True)
+            self.arrival = torch.cuda.current_stream(values.device).record_event()
+
+    def read(self) -> Tensor:
+        """The values, once they are there."""
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        return self.values
 
 
 def set_up_torch(threads: int = 0, tf32: bool = False) -> None:

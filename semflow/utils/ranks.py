@@ -34,11 +34,11 @@ class Share:
     """Rays that are rendered together.
 
     Attributes:
-        total: how many, on all ranks. own: which of them are this rank's, a slice or a (total,) mask.
+        total: how many, on all ranks. own: which of them are this rank's.
     """
 
     total: int
-    own: slice | Tensor
+    own: slice
 
 
 @contextmanager
@@ -91,15 +91,9 @@ def own_rows() -> slice:
     return slice(rank(), None, ranks())
 
 
-def share_of(total: int) -> Share:
-    """This rank's share of all rays of a batch."""
-    return Share(total, own_rows())
-
-
-def share_of_chosen(chosen: Tensor) -> Share:
-    """This rank's share of the rays of a whole batch that a mask (R,) chooses."""
-    index = chosen.nonzero()[:, 0]
-    return Share(len(index), slice(None) if ranks() == 1 else index % ranks() == rank())
+def share_from(first: int, total: int) -> Share:
+    """This rank's share of the rays of a whole batch of `total`, from the ray `first` to the last."""
+    return Share(total - first, slice((rank() - first) % ranks(), None, ranks()))
 
 
 def own_part(items: Sequence[T]) -> Sequence[T]:

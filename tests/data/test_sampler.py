@@ -5,7 +5,7 @@ import torch
 from toys import make_scene, turning_cameras
 
 from semflow.data.sampler import RaySampler
-from semflow.data.supervision import Supervision
+from semflow.data.supervision import Supervision, supervise
 
 FRAMES, HEIGHT, WIDTH = 4, 6, 8
 ALL_STATIC, ALL_MOVING = 2, 3  # frames without the other region
@@ -42,8 +42,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def batches(scene, supervision, count=40, rays=10, static_only=False):
-    sampler, source = RaySampler(scene, supervision, rays, static_only), generator()
-    return [sampler.sample(source) for _ in range(count)]
+    sampler, host, source = RaySampler(scene, supervision, rays, static_only), generator(1), generator()
+    return [sampler.sample(host, source) for _ in range(count)]
 
 
 def test_every_target_comes_from_the_pixel_of_its_ray(scene, supervision):
@@ -61,7 +61,7 @@ def test_every_target_comes_from_the_pixel_of_its_ray(scene, supervision):
         torch.testing.assert_close(batch.triangulated_u, number + 0.8)
         assert torch.equal(batch.triangulated_valid, number % 5 == 0)
         assert torch.equal(batch.moving, scene.motion[batch.frame, row.long(), column.long()])
-        assert batch.surface_metric.tolist() == [batch.frame in (0, 2)] * 10
+        assert batch.surface_metric == (batch.frame in (0, 2))
         assert batch.color_valid.tolist() == [batch.frame in (1, 2)] * 10
 
 
@@ -94,14 +94,45 @@ def test_all_frames_and_all_pixels_of_both_regions_are_drawn(scene, supervision)
     assert drawn.float().mean() > 0.99
 
 
-def test_the_generator_alone_decides(scene, supervision):
+def test_the_generators_alone_decide(scene, supervision):
     sampler = RaySampler(scene, supervision, 10, False)
-    first = [sampler.sample(generator(5)) for _ in range(2)]
+    first = [sampler.sample(generator(4), generator(5)) for _ in range(2)]
     torch.manual_seed(123)
-    other = RaySampler(scene, supervision, 10, False).sample(generator(5))
+    other = RaySampler(scene, supervision, 10, False).sample(generator(4), generator(5))
     for batch in (first[1], other):
-        assert batch.frame == first[0].frame
+        assert (batch.frame, batch.source) == (first[0].frame, first[0].source)
         assert torch.equal(batch.rays.uv, first[0].rays.uv)
     state = torch.get_rng_state()
-    sampler.sample(generator(6))
+    sampler.sample(generator(6), generator(7))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_host_decides_about_frames_and_the_device_about_pixels(scene, supervision):
+    sampler, host = RaySampler(scene, supervision, 10, False), generator(4)
+    before = host.get_state()
+    pixels = []
+    for seed in (5, 6):
+        host.set_state(before)
+        batch = sampler.sample(host, generator(seed))
+        pixels.append(batch.rays.uv)
+        assert batch.frame == sampler.sample(generator(4), generator(0)).frame
+    assert not torch.equal(*pixels)
+
+
+@pytest.mark.parametrize("frame", range(FRAMES))
+def test_the_static_source_is_another_frame(scene, supervision, frame):
+    sampler, host = RaySampler(scene, supervision, 10, False), generator()
+    assert {sampler.static_source(frame, host) for _ in range(60)} == set(range(FRAMES)) - {frame}
+
+
+def test_a_scene_of_one_frame_has_no_other_source():
+    lonely = make_scene(turning_cameras(1, HEIGHT, WIDTH))
+    targets = supervise(lonely, False, (0,))
+    assert RaySampler(lonely, targets, 3, True).sample(generator(), generator()).source == 0
+
+
+def test_a_rank_takes_every_nth_ray_and_knows_where_the_moving_ones_begin(scene, supervision):
+    for batch in batches(scene, supervision, count=12, rays=7):
+        for start in range(3):
+            own = batch.select(slice(start, None, 3))
+            assert torch.equal(own.rgb, batch.rgb[start::3]) and torch.equal(own.moving, batch.moving[start::3])

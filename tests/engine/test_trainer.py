@@ -17,7 +17,7 @@ from semflow.config.parser import config_from_file, config_to_text
 from semflow.config.schema import Config
 from semflow.data.synthetic import make_scene
 from semflow.engine import trainer as trainer_module
-from semflow.engine.checkpoint import load_checkpoint
+from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
 from semflow.engine.loading import load_run
 from semflow.engine.run_folder import RunFolder
 from semflow.engine.trainer import Trainer, train
@@ -104,6 +104,19 @@ def test_interrupted_and_resumed_run_has_the_same_weights(config, tmp_path, monk
     assert_same(weights(str(whole)), weights(config.out))
 
 
+@pytest.mark.parametrize("change", ["of another device", "missing"])
+def test_a_checkpoint_with_other_random_numbers_is_one_clear_error(config, tmp_path, change):
+    path = RunFolder(str(train(config))).newest_checkpoint
+    state = load_checkpoint(path)
+    if change == "missing":
+        del state["host_generator"]
+    else:
+        state["generator"] = state["generator"][:16].clone()
+    save_checkpoint(tmp_path / "other.safetensors", state)
+    with pytest.raises(CheckpointError, match="other.safetensors: its random numbers are those of .* --init"):
+        Trainer(config, tmp_path / "other.safetensors")
+
+
 def test_same_seed_same_weights_other_seed_other_weights(config, tmp_path):
     runs = [replace(config, out=str(tmp_path / str(i)), train=replace(config.train, seed=seed))
             for i, seed in enumerate((0, 0, 1))]
@@ -157,6 +170,10 @@ def test_non_finite_loss_stops_before_the_update(config, monkeypatch):
     saved = load_checkpoint(Path(config.out) / "failure_0000002.safetensors")
     assert saved["step"] == 2 and saved["terms"]["semantic_static"] == "nan"
     assert_same(saved["model"], trainer.model.state_dict())
+    before = load_checkpoint(RunFolder(config.out).require_checkpoint())
+    assert before["step"] == 2
+    assert all(torch.equal(saved[name], before[name]) for name in ("generator", "host_generator"))
+    assert_same(saved["model"], before["model"])
 
 
 def test_several_scenes_train_in_one_model(config):

@@ -105,7 +105,7 @@ def test_a_term_alone_gets_all_it_reads_and_has_finite_gradients(rendered, name)
     sampling = Sampling(5, 0, 0.03, density_noise=1.0, moving_only=True, density_prior=True)
     for frame in (0, 1, 3):
         generator = torch.Generator().manual_seed(frame)
-        batch = sampler.gather(frame, sampler.choose(frame, generator))
+        batch = sampler.of_frame(frame, 2, generator)
         outputs = Renderer(model, losses.branches, sampling, static_frozen=False).render(context, batch, generator)
         total, _ = losses(outputs, batch, context, model)
         assert torch.is_tensor(total) and total.dim() == 0 and total.isfinite()
@@ -144,7 +144,7 @@ def test_an_empty_mask_gives_zero_and_zero_gradients(name, change):
 def test_moving_only_keeps_static_rays_out(name):
     """The static ray's outputs get a gradient only where terms count on all rays."""
     flow = {1: torch.ones(2, 2), -1: torch.ones(2, 2)}
-    change = BUSY | {"flow": flow, "surface_metric": boolean(1, 1), "rgb": torch.ones(2, 3)}
+    change = BUSY | {"flow": flow, "surface_metric": True, "rgb": torch.ones(2, 3)}
     for moving_only in (False, True):
         inputs = simple_case(batch=change, moving_only=moving_only)
         outputs = as_leaves(inputs.outputs)

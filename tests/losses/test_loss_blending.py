@@ -70,5 +70,5 @@ def test_blending_after_the_flow_is_small_on_static_rays():
     both = {o: make_neighbour(inputs.batch, u, weights, o, blend=value) for o, value in ((-1, 0.2), (1, 0.3))}
     value = blend_warped_static(simple_case(batch={"moving": boolean(0, 1)}, neighbours=both))
     assert float(value) == pytest.approx(0.5)
-    moving = {1: make_neighbour(inputs.batch, u, weights, 1, rays=boolean(0, 1), blend=0.9)}
+    moving = {1: make_neighbour(inputs.batch, u, weights, 1, rays=slice(1, None), blend=0.9)}
     assert float(blend_warped_static(simple_case(batch={"moving": boolean(0, 1)}, neighbours=moving))) == 0.0

@@ -28,7 +28,7 @@ def test_gradients_are_the_same(form):
         renderer = Renderer(bench.model, losses.branches, Sampling(6, 0, 0.03, 0.0, stage.moving_only, True), static_frozen=True)
         sampler = RaySampler(bench.scenes[0].data, bench.scenes[0].supervision, 8, static_only=False)
         generator = torch.Generator().manual_seed(0)
-        batch = sampler.gather(2, sampler.choose(2, generator))
+        batch = sampler.of_frame(2, 0, generator)
         outputs = renderer.render(bench.contexts[0], batch, generator)
         losses(outputs, batch, bench.contexts[0], bench.model)[0].backward()
         gradients.append({n: p.grad for n, p in bench.model.named_parameters() if p.grad is not None})

@@ -22,12 +22,11 @@ from semflow.utils.ranks import (
     own_rows,
     rank,
     ranks,
-    share_of_chosen,
+    share_from,
     sum_over_ranks,
 )
 
 ROWS = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0])
-CHOSEN = torch.tensor([True, False, True, True, True])
 
 
 def refuse():
@@ -47,7 +46,7 @@ def exchange(folder) -> dict:
         from_first_rank(refuse)
     return {
         "rank": rank(), "ranks": ranks(), "whole": whole.detach(), "gradient": own.grad, "used": used.grad,
-        "unused": unused.grad, "share": share_of_chosen(CHOSEN), "parts": gather_parts(list(own_part("abcde"))),
+        "unused": unused.grad, "share": share_from(1, 5), "parts": gather_parts(list(own_part("abcde"))),
         "any": (any_rank(rank() == 1), any_rank(False)), "sum": sum_over_ranks(torch.tensor([rank(), 10])),
         "mean": mean_over_ranks([torch.tensor(float(rank())), torch.tensor(float("nan") if rank() else 1.0)]),
         "variation": PlaneEncoding(torch.tensor([[[-1.0] * 4, [1.0] * 4]]), 1, (3,), (2,)).variation(0).detach(),
@@ -78,7 +77,7 @@ def test_two_ranks_find_what_one_finds(tmp_path):
     # one channel: rank 1 has none
     assert (found[0]["variation"] + found[1]["variation"]) / 2 == alone["variation"] and found[1]["variation"] == 0
     assert [other["share"].total for other in found] == [4, 4]
-    assert [other["share"].own.tolist() for other in found] == [[True, True, False, True], [False, False, True, False]]
+    assert [list("bcde")[other["share"].own] for other in found] == [["c", "e"], ["b", "d"]]
 
 
 def die(folder):
