@@ -14,7 +14,7 @@ WHAT = frozenset({"rgb", "semantic"})
 
 def test_copying_keeps_the_labels_in_place_and_flow_moves_them():
     scene, truth = moving_pattern((1, 0))
-    views = {name: build_baseline(name, {"toy": scene}).render("toy", scene.cameras, 3, 3.0, WHAT) for name in BASELINES[:2]}
+    views = {name: build_baseline(name, {"toy": scene}).render("toy", scene.cameras, 3, 3.0, WHAT) for name in ("copying", "flow")}
     assert torch.equal(views["copying"].labels, truth[1])
     assert torch.equal(views["flow"].labels[:, 2:], truth[3][:, 2:])
     other_camera = build_baseline("flow", {"toy": scene}).render("toy", scene.cameras, 0, 3.0, WHAT)
