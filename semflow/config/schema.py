@@ -125,6 +125,7 @@ class LossConfig(Checked):
     semantic_static: float = option(0.0, "cross-entropy of the static logits on static rays", low=0)
     semantic_dynamic: float = option(0.0, "cross-entropy of the dynamic logits", low=0)
     semantic_warped: float = option(0.0, "cross-entropy of the warped logits (consistency), each", low=0)
+    semantic_track: float = option(0.0, "classes of moving rays agree along the flow, without labels", low=0)
     flow_forward: float = option(0.0, "induced optical flow to t+1 against the given flow, L1", low=0)
     flow_backward: float = option(0.0, "induced optical flow to t-1 against the given flow, L1", low=0)
     flow_small: float = option(0.0, "small scene flow, L1", low=0)

@@ -46,3 +46,23 @@ def semantic_warped(inputs: LossInputs) -> Tensor:
         labels = inputs.batch.labels[neighbour.rays]
         total = total + masked_mean(cross_entropy(neighbour.rendering.logits, labels), labels >= 0)
     return total
+
+
+@loss_term("semantic_track", dynamic=True, neighbours=True)
+def semantic_track(inputs: LossInputs) -> Tensor:
+    """A moving point keeps its class: the logits of t, and those of t-1 and t+1, warped, agree on moving rays.
+
+    Divergence of each from the other, which is held fixed. It needs no label, so that labels of a few frames travel along
+    the flow to all others.
+    """
+    total, own = inputs.batch.rgb.new_zeros(()), inputs.outputs.dynamic_view.logits
+    for neighbour in inputs.outputs.neighbours.values():
+        here, there = own[neighbour.rays].log_softmax(-1), neighbour.rendering.logits.log_softmax(-1)
+        both = divergence(here.detach(), there) + divergence(there.detach(), here)
+        total = total + masked_mean(both, inputs.batch.moving[neighbour.rays])
+    return total
+
+
+def divergence(target: Tensor, found: Tensor) -> Tensor:
+    """(R,) Kullback-Leibler divergence of distributions from targets, both as logarithms (R, K)."""
+    return F.kl_div(found, target, reduction="none", log_target=True).sum(-1)
