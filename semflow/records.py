@@ -272,10 +272,7 @@ class RenderOutputs:
 
 @dataclass(frozen=True)
 class RayBatch:
-    """Rays of one frame with their targets and validity masks.
-
-    What the program decides by lies on the host, so that no GPU has to be waited for: `frame`, `source`, `still` and
-    `surface_metric`.
+    """Rays of one frame with their targets and validity masks. What the program decides by is no tensor: a GPU is not waited for.
 
     Attributes:
         rays: R rays.

@@ -19,7 +19,7 @@ from semflow.data.supervision import supervise
 from semflow.engine.benchmark_scene import random_context, random_scene
 from semflow.engine.benchmark_stages import StageTimes, time_stages
 from semflow.engine.benchmark_timing import Measurement, time_work
-from semflow.engine.building import build_model, encode_scenes
+from semflow.engine.building import build_trained_model, encode_scenes
 from semflow.engine.loading import load_run
 from semflow.engine.scenes import KeptScene, TrainingScene, kept
 from semflow.engine.stages import Stage, build_losses, build_optimizer, build_renderer, build_samplers
@@ -115,7 +115,7 @@ def build_bench(settings: BenchmarkSettings, device: torch.device) -> Bench:
         data = random_scene(config.data, settings.frames, settings.height, settings.width, settings.classes, seed).to(device)
         scenes.append(TrainingScene(data, supervise(data, False, tuple(range(data.frames)))))
     shown = [kept(scene, config.encoder.surface_cues) for scene in scenes]
-    model = build_model(config, shown, device)
+    model = build_trained_model(config, shown, device)
     return Bench(settings, device, scenes, shown, model, [random_context(model, i, scene) for i, scene in enumerate(shown)])
 
 

@@ -21,3 +21,9 @@ def build_model(config: Config, scenes: list[KeptScene], device: torch.device) -
 def encode_scenes(model: SemanticFlow, scenes: list[KeptScene]) -> list[SceneContext]:
     """Run the frozen encoders once per scene."""
     return [model.encode(i, s.rgb, s.cameras, s.space, s.cues) for i, s in enumerate(scenes)]
+
+
+def build_trained_model(config: Config, scenes: list[KeptScene], device: torch.device) -> SemanticFlow:
+    """The same for training: its networks are compiled if `train.compile` says so."""
+    model = build_model(config, scenes, device)
+    return model.compile_networks() if config.train.compile else model

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semflow.config.parser import config_to_dict
 from semflow.config.schema import Config
-from semflow.engine.building import build_model, encode_scenes
+from semflow.engine.building import build_trained_model, encode_scenes
 from semflow.engine.checkpoint import checkpoint_path, load_checkpoint, prune_checkpoints, save_checkpoint
 from semflow.engine.estimate import NO_MEMORY, estimate
 from semflow.engine.initial_weights import start_from
@@ -69,7 +69,7 @@ class Trainer:
         self.config, self.device, self.folder = config, resolve_device(config.device), RunFolder(config.out)
         self.scenes = load_training_scenes(config, self.device)
         self.kept = [kept(scene, config.encoder.surface_cues) for scene in self.scenes]
-        self.model = build_model(config, self.kept, self.device)
+        self.model = build_trained_model(config, self.kept, self.device)
         if config.init and resume is None:
             start_from(self.model, config.init)
         self.generator = torch.Generator(self.device).manual_seed(config.train.seed)

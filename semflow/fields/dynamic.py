@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from semflow.fields.aggregation import FlowFeatures
 from semflow.fields.chunks import samples_in_parts
-from semflow.fields.flow import normalised_time
+from semflow.fields.flow import at_time
 from semflow.fields.heads import fog_head, semantic_head
 from semflow.fields.mlp import CodeBlock, ResidualBlock
 from semflow.fields.solid import Solid
@@ -59,25 +59,38 @@ class DynamicField(nn.Module):
     def query(self, points: Tensor, frame: float, frames: int, code: Tensor, features: FlowFeatures, scene: int
               ) -> FieldSamples:
         """Samples of a part of the points."""
-        solid = self.solid(points, frame, frames, code, features, scene)
-        return FieldSamples(solid.density, *self.appearance(solid), solid.blend)
+        return FieldSamples(*self.samples_at(
+            at_time(points, frame, frames), code, features.current, features.neighbours, features.motion, scene))
+
+    def samples_at(self, coordinates: Tensor, code: Tensor, current: Tensor | None, neighbours: Tensor | None,
+                   motion: Tensor | None, scene: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Density, colour, logits and blending at coordinates (N, 4): the network itself."""
+        hidden = self.trunk(coordinates, code, current, neighbours, scene)
+        return self.density(hidden)[:, 0], *self.heads(hidden, motion), torch.sigmoid(self.blend(hidden)[:, 0])
 
     def solid(self, points: Tensor, frame: float, frames: int, code: Tensor, features: FlowFeatures, scene: int = 0) -> Solid:
         """Where something is, for N points; arguments as in `forward`. `appearance` tells what it looks like."""
-        time = torch.full_like(points[:, :1], normalised_time(frame, frames))
-        hidden = self.first(self.encoding(torch.cat([points, time], dim=-1), scene))
+        hidden = self.trunk(at_time(points, frame, frames), code, features.current, features.neighbours, scene)
+        return Solid(self.density(hidden)[:, 0], hidden, torch.sigmoid(self.blend(hidden)[:, 0]), features.motion)
+
+    def trunk(self, coordinates: Tensor, code: Tensor, current: Tensor | None, neighbours: Tensor | None, scene: int) -> Tensor:
+        """(N, D) what the heads read, at coordinates (N, 4)."""
+        hidden = self.first(self.encoding(coordinates, scene))
         for block in self.code_blocks:
             hidden = block(torch.relu_(hidden), code)
         if self.fuse is not None:
-            hidden = hidden + self.fuse(features.neighbours)
+            hidden = hidden + self.fuse(neighbours)
         for block in self.blocks:
-            if features.current is not None:
-                hidden = hidden + features.current
+            if current is not None:
+                hidden = hidden + current
             hidden = block(hidden)
-        hidden = torch.relu_(hidden)
-        return Solid(self.density(hidden)[:, 0], hidden, torch.sigmoid(self.blend(hidden)[:, 0]), features.motion)
+        return torch.relu_(hidden)
 
     def appearance(self, solid: Solid) -> tuple[Tensor, Tensor]:
         """Colour (N, 3) and class logits (N, K) of N points."""
-        described = solid.hidden if solid.motion is None else torch.cat([solid.motion, solid.hidden], dim=-1)
-        return torch.sigmoid(self.color(solid.hidden)), self.semantic(described)
+        return self.heads(solid.hidden, solid.motion)
+
+    def heads(self, hidden: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Colour and logits from the trunk (N, D) and the description of the motion."""
+        described = hidden if motion is None else torch.cat([motion, hidden], dim=-1)
+        return torch.sigmoid(self.color(hidden)), self.semantic(described)

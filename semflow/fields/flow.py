@@ -18,6 +18,11 @@ def normalised_time(time: float | Tensor, frames: int):
     return 2.0 * time / frames - 1.0
 
 
+def at_time(points: Tensor, time: float, frames: int) -> Tensor:
+    """(N, 4) coordinates of points (N, 3) at a frame index: the points and the normalised time."""
+    return torch.cat([points, torch.full_like(points[:, :1], normalised_time(time, frames))], dim=-1)
+
+
 class FlowNetwork(nn.Module):
     """Velocity field v(x, t | clip) and its Euler integral.
 
@@ -52,8 +57,11 @@ class FlowNetwork(nn.Module):
         Returns:
             (N, 3), each component in (-1, 1).
         """
-        t = torch.full_like(points[:, :1], normalised_time(time, frames))
-        hidden = torch.relu_(self.first(self.encoding(torch.cat([points, t], dim=-1), scene)))
+        return self.velocity_at(at_time(points, time, frames), code, scene)
+
+    def velocity_at(self, coordinates: Tensor, code: Tensor, scene: int) -> Tensor:
+        """`velocity` at coordinates (N, 4): the network itself."""
+        hidden = torch.relu_(self.first(self.encoding(coordinates, scene)))
         for block in self.blocks:
             hidden = block(hidden, code)
         return torch.tanh(self.last(torch.relu_(hidden)))

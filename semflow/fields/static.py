@@ -54,21 +54,32 @@ class StaticField(nn.Module):
 
     def query(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int) -> FieldSamples:
         """Samples of a part of the points."""
-        solid = self.solid(points, feature, scene)
-        return FieldSamples(solid.density, *self.appearance(solid, view_dirs))
+        return FieldSamples(*self.samples_at(points, view_dirs, feature, scene))
+
+    def samples_at(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Density, colour and logits: the network itself."""
+        hidden = self.trunk(points, feature, scene)
+        return self.density(hidden)[:, 0], *self.heads(hidden, view_dirs)
 
     def solid(self, points: Tensor, feature: Tensor | None, scene: int = 0) -> Solid:
         """Where something is, for N points; arguments as in `forward`. `appearance` tells what it looks like."""
+        hidden = self.trunk(points, feature, scene)
+        return Solid(self.density(hidden)[:, 0], hidden)
+
+    def trunk(self, points: Tensor, feature: Tensor | None, scene: int) -> Tensor:
+        """(N, width) what the heads read."""
         hidden = self.first(self.encoding(points, scene))
         for number, block in enumerate(self.blocks):
             if feature is not None and number < FEATURE_BLOCKS:
                 hidden = hidden + feature
             hidden = block(hidden)
-        hidden = torch.relu_(hidden)
-        return Solid(self.density(hidden)[:, 0], hidden)
+        return torch.relu_(hidden)
 
     def appearance(self, solid: Solid, view_dirs: Tensor) -> tuple[Tensor, Tensor]:
         """Colour (N, 3) and class logits (N, K) of N points seen along view_dirs (N, 3)."""
-        hidden = solid.hidden
+        return self.heads(solid.hidden, view_dirs)
+
+    def heads(self, hidden: Tensor, view_dirs: Tensor) -> tuple[Tensor, Tensor]:
+        """Colour and logits from the trunk (N, width)."""
         seen = hidden if self.view is None else torch.cat([hidden, self.view(view_dirs)], dim=-1)
         return torch.sigmoid(self.color(seen)), self.semantic(hidden)

@@ -32,6 +32,7 @@ from semflow.fields.static import StaticField
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
 from semflow.records import FieldSamples, FlowTrack
+from semflow.utils.compiling import Compiled
 
 SOFTPLUS_SHARPNESS = 10.0  # close to relu, but with a gradient for raw densities down to about -0.5
 
@@ -256,6 +257,15 @@ class SemanticFlow(nn.Module):
     def set_up(self, bf16: bool, recompute: bool) -> SemanticFlow:
         """How the networks are computed: bf16 autocast, and activations computed again instead of kept."""
         self.bf16, self.recompute, self.flow.recompute = bf16, recompute, recompute
+        return self
+
+    def compile_networks(self) -> SemanticFlow:
+        """Let torch compile the networks that a training step asks; see `Compiled`."""
+        parts = [(self.static, "samples_at"), (self.dynamic, "samples_at"), (self.flow, "velocity_at")]
+        if isinstance(self.aggregator, FlowAttentionAggregator):
+            parts.append((self.aggregator.attention, "forward"))
+        for part, name in parts:
+            setattr(part, name, Compiled(getattr(part, name)))
         return self
 
     def autocast(self, tensor: Tensor):
