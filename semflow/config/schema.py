@@ -90,6 +90,8 @@ class ModelConfig(Checked):
     density_scale: float = option(1.0, "factor on the raw densities of both fields", low=0)
     density_activation: str = option(
         "relu", "relu (published) or softplus, which keeps a gradient in empty space", choices=("relu", "softplus"))
+    scene_code: int = option(
+        0, "channels of a learned code per scene beside the frequencies, for several scenes that nothing else tells apart", low=0)
     code_hidden: int = option(4096, "hidden width of the clip-code MLP", low=1)
     code_width: int = option(256, "width of the clip code (0 = no clip code)", low=0)
     static_width: int = option(256, "width of the static field", low=1)

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from semflow.utils.ranks import own_rows, ranks
 
 PLANE_INIT = 0.1  # spread of a space plane's initial values around 1
+CODE_INIT = 0.1  # spread of a scene code's initial values around 0
 # (column, row) axes of the planes over (x, y, z), and of those over (x, t), (y, t), (z, t); as slices, because a GPU has to
 # be waited for to copy a list of indices to it
 SPACE_PAIRS = (slice(0, 2), slice(0, 3, 2), slice(1, 3))
@@ -62,6 +63,26 @@ class FrequencyEncoding(nn.Module):
             return code
         octaves = len(self.frequencies) * coordinates.shape[-1]  # sin^2 + cos^2 = 1 in each
         return code * torch.rsqrt(coordinates.square().sum(-1, keepdim=True) + octaves)
+
+
+class SceneCodeEncoding(nn.Module):
+    """An encoding of coordinates followed by a learned code of the scene, by which one network tells scenes apart.
+
+    Args:
+        encoding: of the coordinates, the same for all scenes. scenes: their number. channels: length of a code.
+    """
+
+    def __init__(self, encoding: FrequencyEncoding, scenes: int, channels: int):
+        super().__init__()
+        self.coordinates = encoding
+        self.out_channels = encoding.out_channels + channels
+        self.part_points = encoding.part_points
+        self.codes = nn.Parameter(CODE_INIT * torch.randn(scenes, channels))
+
+    def forward(self, coordinates: Tensor, scene: int = 0) -> Tensor:
+        """(N, in_channels) -> (N, out_channels)."""
+        code = self.codes[scene].expand(len(coordinates), -1)
+        return torch.cat([self.coordinates(coordinates, scene), code], dim=-1)
 
 
 class PlaneEncoding(nn.Module):

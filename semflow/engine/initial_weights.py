@@ -8,11 +8,11 @@ from semflow.engine.checkpoint import load_checkpoint
 from semflow.models.semantic_flow import SemanticFlow
 from semflow.utils.errors import CheckpointError
 
-PER_SCENE = ("encoding.space.", "encoding.time.", "encoding.boxes")
+PER_SCENE = ("encoding.space.", "encoding.time.", "encoding.boxes", "encoding.codes")
 
 
 def start_from(model: SemanticFlow, checkpoint: str | Path) -> int:
-    """Copy the shared weights of a checkpoint into a model; planes belong to their scenes and stay as they are.
+    """Copy the shared weights of a checkpoint into a model; planes and codes belong to their scenes and stay as they are.
 
     Returns:
         Number of tensors taken over.

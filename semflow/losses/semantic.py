@@ -52,14 +52,15 @@ def semantic_warped(inputs: LossInputs) -> Tensor:
 def semantic_track(inputs: LossInputs) -> Tensor:
     """A moving point keeps its class: the logits of t, and those of t-1 and t+1, warped, agree on moving rays.
 
-    Divergence of each from the other, which is held fixed. It needs no label, so that labels of a few frames travel along
-    the flow to all others.
+    Divergence of each from the other, which is held fixed, where the given flow is consistent: where it is not, the point
+    is hidden in the other frame and nothing has told its class there. It needs no label, so that labels of a few frames
+    travel along the flow to the others.
     """
-    total, own = inputs.batch.rgb.new_zeros(()), inputs.outputs.dynamic_view.logits
-    for neighbour in inputs.outputs.neighbours.values():
+    total, batch, own = inputs.batch.rgb.new_zeros(()), inputs.batch, inputs.outputs.dynamic_view.logits
+    for offset, neighbour in inputs.outputs.neighbours.items():
         here, there = own[neighbour.rays].log_softmax(-1), neighbour.rendering.logits.log_softmax(-1)
         both = divergence(here.detach(), there) + divergence(there.detach(), here)
-        total = total + masked_mean(both, inputs.batch.moving[neighbour.rays])
+        total = total + masked_mean(both, (batch.moving & batch.flow_valid[offset])[neighbour.rays])
     return total
 
 

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from semflow.config.schema import EncoderConfig, ModelConfig
 from semflow.encoders.factory import build_image_encoder, build_video_encoder
 from semflow.encoders.features import FrameFeatures, clip_descriptor
-from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding
+from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding
 from semflow.encoders.reduction import reduce_channels
 from semflow.encoders.sampling import read_map
 from semflow.fields.aggregation import (
@@ -90,7 +90,7 @@ class ReadyMaps:
 
 
 class SemanticFlow(nn.Module):
-    """All networks of the method; every scene shares them (factorised planes are kept per scene).
+    """All networks of the method; every scene shares them (factorised planes and scene codes are kept per scene).
 
     Args:
         model: sizes. encoder: kinds of encoders and their weights. classes: K.
@@ -135,16 +135,20 @@ class SemanticFlow(nn.Module):
     def field_encoding(self, shapes: list[SceneShape], with_time: bool) -> nn.Module:
         """Encoding of the static (x) or dynamic (x, t) field."""
         if self.config.encoding == "frequency":
-            return FrequencyEncoding(4 if with_time else 3, self.config.octaves)
+            return self.coded(FrequencyEncoding(4 if with_time else 3, self.config.octaves), len(shapes))
         boxes, steps = plane_boxes(shapes, with_time)
         return PlaneEncoding(boxes, self.config.plane_channels, self.config.plane_levels, steps)
 
     def flow_encoding(self, shapes: list[SceneShape]) -> nn.Module:
         """Encoding of the flow network: L2-normalised frequencies, or coarser planes."""
         if self.config.flow_encoding == "frequency":
-            return FrequencyEncoding(4, self.config.flow_octaves, normalize=True)
+            return self.coded(FrequencyEncoding(4, self.config.flow_octaves, normalize=True), len(shapes))
         boxes, steps = plane_boxes(shapes, with_time=True)
         return PlaneEncoding(boxes, self.config.plane_channels, self.config.flow_plane_levels, steps)
+
+    def coded(self, encoding: FrequencyEncoding, scenes: int) -> nn.Module:
+        """Frequencies are the same for all scenes: with the code of the scene, if the model has one. (Planes need none.)"""
+        return SceneCodeEncoding(encoding, scenes, self.config.scene_code) if self.config.scene_code else encoding
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters by group: `static` (the static field) and `dynamic` (everything else).

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding
+from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding
 from semflow.fields.flow import normalised_time
 from semflow.models.semantic_flow import SceneShape, plane_boxes
 
@@ -170,3 +170,13 @@ def test_the_frequency_code_knows_its_own_derivative(normalize):
     assert torch.autograd.gradcheck(encoding, (points,))
     if normalize:
         torch.testing.assert_close(encoding(points).norm(dim=-1), torch.ones(5, dtype=torch.float64))
+
+
+def test_a_scene_code_follows_the_code_of_the_coordinates():
+    encoding = SceneCodeEncoding(FrequencyEncoding(3, 2), scenes=2, channels=4)
+    points = torch.rand(5, 3)
+    for scene in (0, 1):
+        coordinates, code = encoding(points, scene).split([15, 4], dim=-1)
+        assert torch.equal(coordinates, FrequencyEncoding(3, 2)(points))
+        assert torch.equal(code, encoding.codes[scene].expand(5, 4))
+    assert encoding.out_channels == 19 and not torch.equal(*encoding.codes)

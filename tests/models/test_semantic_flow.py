@@ -50,6 +50,7 @@ def backward(model: SemanticFlow, scene, frame: int, sampling=TINY_SAMPLING, see
         ("pixels", {}),
         ("joint", {}),
         ("none", {}),
+        ("none", {"scene_code": 3}),
         ("pixels", {"encoding": "planes", "flow_encoding": "planes", "ray_attention": True, "flow_length": 5}),
         ("joint", {"feature_gradient": False, "aggregator": "mean", "code_width": 0}),
         ("joint", {"aggregator": "point", "encoding": "planes", "static_view_dependent": False}),
@@ -173,6 +174,40 @@ def test_scenes_have_their_own_code_planes_and_time():
     dirs = torch.nn.functional.normalize(points, dim=1)
     found = [model.static_samples(scene, ready, points, dirs, 0).density for scene, ready in zip((first, second), maps)]
     assert not torch.allclose(*found)
+
+
+def seen_by_the_fields(model: SemanticFlow, index: int) -> list[torch.Tensor]:
+    """What both fields and the flow network say about the same points of scene `index`."""
+    scene = tiny_context(model, index, rgb=tiny_frames(4))
+    maps = model.ready_maps(scene, [1], [0])
+    points = torch.rand(5, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    dirs = torch.nn.functional.normalize(points, dim=1)
+    static = model.static_samples(scene, maps, points, dirs, 0)
+    dynamic = model.dynamic_samples(scene, maps, model.track(scene, maps, points, 1, length=1), rays=5)
+    return [static.density, static.logits, dynamic.density, dynamic.logits, model.flow.velocity(points, 1, 4, maps.code, index)]
+
+
+def test_without_features_only_a_scene_code_tells_scenes_apart():
+    """Frequencies say where a point is, not in which scene."""
+    blind = {"aggregator": "none", "code_width": 0, "encoder": replace(TINY_ENCODER, kind="none")}
+    for coded in (0, 3):
+        model = tiny_model(frames=(4, 4), scene_code=coded, **blind)
+        first, second = (seen_by_the_fields(model, index) for index in (0, 1))
+        assert [torch.equal(*pair) for pair in zip(first, second)] == [not coded] * 5
+
+
+def test_the_code_of_a_scene_is_trained_by_that_scene_alone():
+    model = tiny_model(frames=(4, 4), scene_code=3, encoder=replace(TINY_ENCODER, kind="none"))
+    backward(model, tiny_context(model, 1), 1)
+    codes = {name: parameter for name, parameter in model.named_parameters() if name.endswith("encoding.codes")}
+    assert set(codes) == {f"{part}.encoding.codes" for part in ("static", "dynamic", "flow")}
+    for code in codes.values():
+        assert not code.grad[0].any() and code.grad[1].any()
+
+
+def test_planes_need_no_scene_code():
+    names = [name for name, _ in tiny_model(frames=(4, 4), encoding="planes", scene_code=3).named_parameters()]
+    assert [name for name in names if name.endswith("codes")] == ["flow.encoding.codes"]
 
 
 def test_frozen_encoders_stay_in_eval_mode(image_features):
