@@ -21,7 +21,7 @@ from semflow import __version__
 from semflow.utils.errors import ConfigError, OtherRankFailed, SemflowError
 
 SHARED_COMMANDS = ("train", "evaluate", "render")  # several processes can share their work
-COMMANDS = ("train", "evaluate", "render", "edit", "check", "make-scene", "prepare", "benchmark")
+COMMANDS = ("train", "evaluate", "render", "track", "edit", "check", "make-scene", "prepare", "benchmark")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 
