@@ -1,7 +1,7 @@
 """Track points densely: where what pixels show is at every time, by the flow of a trained run.
 
 Pixels are given with their time (--pixel 60,42@0, from 0, the upper left one is 0,0) or as the mask of a class that is
-rendered at a time (--class ball@0); both may be repeated. Without either, everything that moves at time 0 is tracked.
+rendered at a time (--class ball@0); both may be repeated. Without either, what moves of each class at time 0 is tracked.
 The points are watched by the camera of each time, or by one --camera throughout.
 
 Writes tracks.npz (start (P,), uv (P, T, 2), visible (P, T), points_world (P, T, 3), moving (P,), cameras (T,)),
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from semflow.utils.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from semflow.engine.loading import LoadedRun
@@ -59,19 +60,23 @@ def run(args: argparse.Namespace) -> int:
     """
     check_options(args)
     # Imported late: help and bad options need none of the engine.
+    import numpy as np
+
     from semflow.cli.render import choose_scene
     from semflow.engine.loading import load_run
     from semflow.tasks.tracking import Tracker, joined_tracks, save_tracks
+    from semflow.viz.tracks import gradient_colors
     from semflow.viz.video import require_ffmpeg
 
     require_ffmpeg()
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     scene = choose_scene(args.scene, loaded.scene_names)
     tracker = Tracker(loaded.renderer, scene, args.camera)
-    tracks = joined_tracks([tracker.track(start, uv) for start, uv in start_points(args, loaded, tracker)])
+    groups = start_points(args, loaded, tracker)
+    tracks = joined_tracks([tracker.track(start, uv) for start, uv in groups])
     out = args.out or args.run / "tracks" / scene
     save_tracks(out / "tracks.npz", tracks, tracker.watching)
-    draw(tracker, tracks, args.over, out)
+    draw(tracker, tracks, np.concatenate([gradient_colors(uv) for _, uv in groups]), args.over, out)
     print(f"{len(tracks)} points: {out / 'tracks.npz'}, points.mp4, sheet.png, trails.png")
     if args.score:
         score(args, loaded, tracker, out)
@@ -89,33 +94,42 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def start_points(args: argparse.Namespace, loaded: LoadedRun, tracker: Tracker) -> list[tuple[int, Tensor]]:
-    """(time, pixels (P, 2)) of every --pixel and --class.
+    """Groups of points that share a gradient of colours, as (time, pixels (P, 2)): the pixels of a time, or a mask.
 
     Raises:
         ConfigError: not of that form, outside, an unknown class, or a mask without a pixel.
     """
-    import torch
-
     from semflow.tasks.tracking import MOVING_SHARE, grid_pixels
 
-    names, cameras, points = loaded.label_map(tracker.scene).names, tracker.cameras, []
-    for text in args.pixel:
+    label_map = loaded.label_map(tracker.scene)
+    groups = pixel_groups(args.pixel, tracker)
+    for text in args.classes:
+        name, time = matched(r"(.+)@(\d+)", text, "class", "NAME@T, e.g. ball@0")
+        if name not in label_map.names:
+            raise ConfigError(f"class = {text!r}: the classes are {', '.join(label_map.names)}")
+        time = known_time(int(time), tracker, f"class = {text!r}")
+        groups.append((time, grid_pixels(tracker.view(time).labels == label_map.names.index(name), args.grid)))
+    if not groups:
+        view = tracker.view(0)
+        moving = view.dynamic_opacity > MOVING_SHARE
+        groups = [(0, grid_pixels(moving & (view.labels == identity), args.grid)) for identity in label_map.foreground]
+    groups = [(time, uv) for time, uv in groups if len(uv)]
+    if not groups:
+        raise ConfigError("nothing to track: the masks hold no pixel; choose another --class or time, or a smaller --grid")
+    return groups
+
+
+def pixel_groups(texts: list[str], tracker: Tracker) -> list[tuple[int, Tensor]]:
+    """The centres of the pixels X,Y@T, those of a time together."""
+    import torch
+
+    cameras, found = tracker.cameras, {}
+    for text in texts:
         x, y, time = (int(word) for word in matched(r"(\d+),(\d+)@(\d+)", text, "pixel", "X,Y@T, e.g. 60,42@0"))
         if x >= cameras.width or y >= cameras.height:
             raise ConfigError(f"pixel = {text!r}: outside the image of {cameras.width}x{cameras.height}")
-        centre = torch.tensor([[x + 0.5, y + 0.5]], device=cameras.c2w.device)
-        points.append((known_time(time, tracker, f"pixel = {text!r}"), centre))
-    for text in args.classes:
-        name, time = matched(r"(.+)@(\d+)", text, "class", "NAME@T, e.g. ball@0")
-        if name not in names:
-            raise ConfigError(f"class = {text!r}: the classes are {', '.join(names)}")
-        time = known_time(int(time), tracker, f"class = {text!r}")
-        points.append((time, grid_pixels(tracker.view(time).labels == names.index(name), args.grid)))
-    if not points:
-        points.append((0, grid_pixels(tracker.view(0).dynamic_opacity > MOVING_SHARE, args.grid)))
-    if not any(len(uv) for _, uv in points):
-        raise ConfigError("nothing to track: the mask holds no pixel; choose another class or time, or a smaller --grid")
-    return points
+        found.setdefault(known_time(time, tracker, f"pixel = {text!r}"), []).append((x + 0.5, y + 0.5))
+    return [(time, torch.tensor(uv, device=cameras.c2w.device)) for time, uv in found.items()]
 
 
 def matched(pattern: str, text: str, option: str, form: str) -> tuple[str, ...]:
@@ -133,24 +147,22 @@ def known_time(time: int, tracker: Tracker, where: str) -> int:
     return time
 
 
-def draw(tracker: Tracker, tracks: Tracks, over: str, out: Path) -> None:
-    """Write the pictures and the video."""
+def draw(tracker: Tracker, tracks: Tracks, colors: np.ndarray, over: str, out: Path) -> None:
+    """Write the pictures and the video; colors (P, 3) uint8."""
     import torch
 
     from semflow.viz.colors import color_rgb
     from semflow.viz.panels import side_by_side
-    from semflow.viz.tracks import draw_points, draw_trails, gradient_colors
+    from semflow.viz.tracks import draw_points, draw_trails
     from semflow.viz.video import write_png, write_video
 
-    start = tracks.start.tolist()
-    colors = gradient_colors(tracks.uv[torch.arange(len(tracks)), tracks.start])
     times = range(tracker.frames)
     under = [color_rgb(tracker.view(t).rgb if over == "rendered" else tracker.context.rgb[t]) for t in times]
     pictures = [draw_points(under[t], tracks.uv[:, t], tracks.visible[:, t], colors) for t in times]
     for time, picture in zip(times, pictures):
         write_png(out / "points" / f"{time:04d}.png", picture)
     write_video(out / "points.mp4", pictures, FPS)
-    chosen = sorted({min(start), *torch.linspace(0, times[-1], SHEET_TILES).round().int().tolist()})
+    chosen = sorted({int(tracks.start.min()), *torch.linspace(0, times[-1], SHEET_TILES).round().int().tolist()})
     write_png(out / "sheet.png", side_by_side([(f"t={t}", pictures[t]) for t in chosen], columns=2))
     write_png(out / "trails.png", draw_trails(under[-1], tracks.uv, tracks.visible, colors))
 
