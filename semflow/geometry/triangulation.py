@@ -57,13 +57,13 @@ class RayFit:
         return self.above / self.below.clamp(min=1e-12)
 
 
-def follow(frame: int, step: int, reach: int, cameras: Cameras, flow: Tensor, usable: Tensor):
-    """Follow all pixels of a frame along chained flows while they stay usable.
+def follow(frame: int, step: int, reach: int, cameras: Cameras, flow: Tensor, usable: Tensor, uv: Tensor | None = None):
+    """Follow pixels uv (N, 2) of a frame, by default all, along chained flows while they stay usable.
 
     Yields:
         (other frame, uv (N, 2) there, alive (N,) bool).
     """
-    uv = cameras.pixels().flatten(0, 1)
+    uv = cameras.pixels().flatten(0, 1) if uv is None else uv
     alive = torch.ones(len(uv), dtype=torch.bool, device=uv.device)
     for distance in range(1, reach + 1):
         here, there = frame + step * (distance - 1), frame + step * distance

@@ -1,8 +1,37 @@
-"""Optical flow against truth."""
+"""Optical flow and tracks of points against truth."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
+
+WITHIN = (1, 3, 5)  # pixels
+
+
+@dataclass(frozen=True)
+class TrackError:
+    """How far tracked points are from the truth, over all places that count; None where there is none.
+
+    Attributes:
+        places: how many count.
+        mean, median: end-point error in pixels.
+        within: pixels -> share of the places that are no farther off.
+    """
+
+    places: int
+    mean: float | None
+    median: float | None
+    within: dict[int, float | None]
+
+
+def track_error(uv: Tensor, truth: Tensor, counted: Tensor) -> TrackError:
+    """Error of tracked places uv (..., 2) in pixels where counted (...) bool; the truth may hold anything elsewhere."""
+    distance = (uv[counted].double() - truth[counted].double()).norm(dim=-1)
+    if not len(distance):
+        return TrackError(0, None, None, dict.fromkeys(WITHIN))
+    within = {pixels: float((distance <= pixels).double().mean()) for pixels in WITHIN}
+    return TrackError(len(distance), float(distance.mean()), float(distance.median()), within)
 
 
 def end_point_error(flow: Tensor, truth: Tensor, valid: Tensor | None = None) -> float | None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from semflow.metrics.motion import end_point_error
+from semflow.metrics.motion import end_point_error, track_error
 
 
 def test_mean_distance_over_valid_pixels_only():
@@ -23,3 +23,10 @@ def test_shapes_that_do_not_fit_are_refused():
         end_point_error(torch.zeros(2, 2, 2), torch.zeros(1, 2, 2))
     with pytest.raises(ValueError, match="valid"):
         end_point_error(torch.zeros(2, 2, 2), torch.zeros(2, 2, 2), torch.ones(2, dtype=torch.bool))
+
+
+def test_track_errors_count_only_what_is_asked_for():
+    truth = torch.tensor([[0.0, 0.0], [0.0, 0.0], [float("nan"), 0.0]])
+    error = track_error(torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 0.0]]), truth, torch.tensor([True, True, False]))
+    assert error.places == 2 and error.mean == pytest.approx(3.0) and error.within == {1: 0.5, 3: 0.5, 5: 1.0}
+    assert track_error(truth, truth, torch.zeros(3, dtype=torch.bool)).within == {1: None, 3: None, 5: None}

@@ -97,15 +97,15 @@ def flow_between(scene: Scene, surfaces: Surfaces, source: int, target: int) -> 
     points = torch.where(hit[..., None], points, cameras.lift(cameras.pixels().double(), hit * 1e6, source))
     uv, in_front = cameras.project(points, target)
     flow = (uv - cameras.pixels()).float()
-    visible = hit & in_front & cameras.inside(uv) & unoccluded(scene, cameras, surfaces, points, target)
+    visible = hit & in_front & cameras.inside(uv) & unoccluded(scene, cameras, surfaces, points, target, target)
     return FlowTruth(flow, visible)
 
 
-def unoccluded(scene: Scene, cameras: Cameras, surfaces: Surfaces, points: Tensor, target: int) -> Tensor:
-    """(H, W) bool: frame `target` sees the world points (H, W, 3) of `surfaces` and nothing before them."""
-    depth = cameras.depth(points, target).reshape(-1)
-    origin = cameras.center(target)
+def unoccluded(scene: Scene, cameras: Cameras, surfaces: Surfaces, points: Tensor, camera: int, time: int) -> Tensor:
+    """(H, W) bool: a camera sees the world points (H, W, 3) of `surfaces`, moved to `time`, and nothing before them."""
+    depth = cameras.depth(points, camera).reshape(-1)
+    origin = cameras.center(camera)
     directions = (points.reshape(-1, 3) - origin) / depth.clamp_min(MIN_DEPTH)[:, None]
-    first, instance = nearest(scene.things, origin, directions, float(target))
+    first, instance = nearest(scene.things, origin, directions, float(time))
     same = (instance == surfaces.instance.reshape(-1)) & ((first - depth).abs() < SAME_SURFACE * depth)
     return same.reshape(surfaces.instance.shape)
