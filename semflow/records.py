@@ -272,7 +272,7 @@ class RenderOutputs:
 
 @dataclass(frozen=True)
 class RayBatch:
-    """Rays of one frame with their targets and validity masks. What the program decides by is no tensor: a GPU is not waited for.
+    """Rays of one frame, their targets and validity masks. What the program decides by is no tensor: no GPU is waited for.
 
     Attributes:
         rays: R rays.

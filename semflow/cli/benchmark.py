@@ -255,7 +255,8 @@ def sized_config(args: argparse.Namespace, name: str) -> Config:
     config = config_from_file(path) if path else Config()
     own = preset if args.config is None else replace(preset, rays=None, samples=None, recompute=None)  # it speaks for itself
     changes = {size: value for size in ("rays", "samples") if (value := getattr(args, size) or getattr(own, size))}
-    given = {"recompute": own.recompute if args.recompute is None else args.recompute, "compile": args.compile, "bf16": args.bf16}
+    recompute = own.recompute if args.recompute is None else args.recompute
+    given = {"recompute": recompute, "compile": args.compile, "bf16": args.bf16}
     for stage in ("static_stage", "dynamic_stage"):
         config = replace(config, **{stage: replace(getattr(config, stage), **changes)})
     return replace(config, train=replace(config.train, **{key: value for key, value in given.items() if value is not None}))

@@ -73,7 +73,8 @@ class DynamicField(nn.Module):
         hidden = self.trunk(at_time(points, frame, frames), code, features.current, features.neighbours, scene)
         return Solid(self.density(hidden)[:, 0], hidden, torch.sigmoid(self.blend(hidden)[:, 0]), features.motion)
 
-    def trunk(self, coordinates: Tensor, code: Tensor, current: Tensor | None, neighbours: Tensor | None, scene: int) -> Tensor:
+    def trunk(self, coordinates: Tensor, code: Tensor, current: Tensor | None, neighbours: Tensor | None, scene: int
+              ) -> Tensor:
         """(N, D) what the heads read, at coordinates (N, 4)."""
         hidden = self.first(self.encoding(coordinates, scene))
         for block in self.code_blocks:

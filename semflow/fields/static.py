@@ -56,7 +56,8 @@ class StaticField(nn.Module):
         """Samples of a part of the points."""
         return FieldSamples(*self.samples_at(points, view_dirs, feature, scene))
 
-    def samples_at(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int) -> tuple[Tensor, Tensor, Tensor]:
+    def samples_at(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int
+                   ) -> tuple[Tensor, Tensor, Tensor]:
         """Density, colour and logits: the network itself."""
         hidden = self.trunk(points, feature, scene)
         return self.density(hidden)[:, 0], *self.heads(hidden, view_dirs)
