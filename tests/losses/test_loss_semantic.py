@@ -6,7 +6,7 @@ import pytest
 import torch
 from toys import boolean, make_neighbour, make_rendering, simple_case
 
-from semflow.losses.semantic import semantic_dynamic, semantic_full, semantic_static, semantic_warped
+from semflow.losses.semantic import semantic_dynamic, semantic_full, semantic_static, semantic_track, semantic_warped
 
 LOGITS = torch.tensor([[math.log(2.0), 0.0, 0.0], [0.0, 0.0, 0.0]])  # probabilities 1/2, 1/4, 1/4 and thirds
 LABELS = torch.tensor([1, 2])
@@ -54,3 +54,31 @@ def test_warped_logits_explain_the_label_of_their_own_ray():
     assert float(found) == pytest.approx(FIRST)
     unlabelled = simple_case(batch={"labels": torch.tensor([0, -1])}, neighbours=second)
     assert float(semantic_warped(unlabelled)) == 0.0
+
+
+def track_case(own, there, still=0, **batch):
+    plain = case()
+    u, weights = plain.outputs.u, plain.outputs.full.weights
+    neighbours = {1: make_neighbour(plain.batch, u, weights, 1, rays=slice(still, None), logits=there)}
+    view = make_rendering(torch.full((2, 3), 0.5), torch.full((2, 3), 1 / 3), logits=own)
+    moving = torch.arange(2) >= still
+    return simple_case(batch={"labels": torch.tensor([-1, -1]), "moving": moving} | batch, dynamic_view=view, neighbours=neighbours)
+
+
+def test_classes_along_the_flow_are_compared_both_ways_and_without_labels():
+    thirds = torch.zeros(2, 3)
+    both = (math.log(3.0) - 1.5 * math.log(2.0)) + (5 / 3 * math.log(2.0) - math.log(3.0))  # KL of 1/2, 1/4, 1/4 and thirds
+    assert float(semantic_track(track_case(LOGITS, thirds))) == pytest.approx(both / 2, abs=1e-6)  # the second ray agrees
+    assert float(semantic_track(track_case(LOGITS + 5.0, LOGITS))) == pytest.approx(0.0, abs=1e-6)
+    assert float(semantic_track(track_case(LOGITS[[1, 0]], thirds[:1], still=1))) == pytest.approx(both, abs=1e-6)
+
+
+def test_classes_are_not_compared_where_the_flow_is_not_consistent():
+    hidden = {-1: boolean(1, 1), 1: boolean(0, 1)}
+    assert float(semantic_track(track_case(LOGITS, torch.zeros(2, 3), flow_valid=hidden))) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_each_side_is_drawn_to_the_other():
+    own, there = torch.tensor([[2.0, 0.0, 0.0]] * 2, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
+    semantic_track(track_case(own, there)).backward()
+    assert (own.grad[:, 0] > 0).all() and (there.grad[:, 0] < 0).all()
