@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", help="root of the scenes (default: as the configurations say)")
     parser.add_argument("--scene", nargs="+", default=[], metavar="NAME",
                         help="scenes in place of the budget's; the last one is the new one of adaptation")
-    parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="only these rows")
+    parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="only these methods")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="only these tasks, e.g. tracking_25")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of every run, e.g. data.factor=4")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables (default: %(default)s)")
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     names = list(TABLES) if args.table == ["all"] else args.table
     tables, budget = [find_table(name) for name in names], BUDGETS[args.budget]
     sources = Sources(args.runs, args.data_dir, tuple(args.scene), tuple(args.set))
-    jobs = {table.name: chosen(jobs_of(table, budget, sources), args.only) for table in tables}
+    jobs = {table.name: chosen(table, jobs_of(table, budget, sources), args.only, args.tasks) for table in tables}
     failures = []
     if not args.collect:
         wanted = unique([job for table in tables for job in jobs[table.name]])
@@ -63,17 +64,18 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def chosen(jobs: list[Job], only: list[str]) -> list[Job]:
-    """The jobs of the named methods, and those that they start from.
+def chosen(table: Table, jobs: list[Job], only: list[str], tasks: list[str]) -> list[Job]:
+    """The jobs of the named methods and tasks (none: all), and those that they start from.
 
     Raises:
-        ConfigError: a name that is no method of the table.
+        ConfigError: a name that is no method or task of the table.
     """
-    known = {job.method.name for job in jobs}
-    for name in only:
-        if name not in known:
-            raise ConfigError(f"only = {name!r}: the table has the methods {', '.join(sorted(known))}")
-    return [job for job in jobs if not only or job.method.name in only]
+    known = {"only": ({job.method.name for job in jobs}, only), "tasks": (set(table.tasks), tasks)}
+    for option, (names, wanted) in known.items():
+        for name in set(wanted) - names:
+            raise ConfigError(f"{option} = {name!r}: the table {table.name} has {', '.join(sorted(names))}")
+    return [job for job in jobs if (not only or job.method.name in only)
+            and (not tasks or job.task in tasks or job.task not in table.tasks)]
 
 
 def make_missing_scenes(jobs: list[Job]) -> None:

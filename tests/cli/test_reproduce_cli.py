@@ -24,7 +24,8 @@ def test_the_budgets_of_the_help_are_those_that_exist():
 
 @pytest.mark.parametrize("words, message", [
     (["tracks"], "table 'tracks': choose one of full"),
-    (["full", "--only", "best"], "only = 'best': the table has the methods"),
+    (["full", "--only", "best"], "only = 'best': the table full has"),
+    (["tracking", "--tasks", "full"], "tasks = 'full': the table tracking has"),
     (["full", "--jobs", "-1"], "jobs = -1"),
     (["full", "--set", "dynamic_stage.step=3"], "there is no such key; did you mean dynamic_stage.steps"),
     (["adaptation", "--scene", "One"], "at least two scenes"),
@@ -66,5 +67,5 @@ def test_whole_tables(data, tmp_path, capsys):
     assert sorted({(point["task"], point["steps"]) for point in curve}) == [
         (task, steps) for task in ("adaptation", "adaptation_scratch") for steps in (12, 16)]
     capsys.readouterr()
-    assert main(["reproduce", "full", "--scene", "one", "--only", "ours", "depth", *words]) == 0
+    assert main(["reproduce", "full", "--scene", "one", "--only", "ours", "depth", "--tasks", "full", *words]) == 0
     assert "2 runs, 0 of them to do" in capsys.readouterr().out
