@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from semflow.config.parser import parse_arguments
 from semflow.config.schema import DataConfig
-from semflow.utils.errors import ConfigError
+from semflow.utils.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from semflow.engine.scene_truth import FlowTruth
     from semflow.records import SceneData
     from semflow.rendering.view_renderer import ViewRenderer
 
@@ -129,12 +130,30 @@ def evaluate_renderer(make_renderer: MakeRenderer, args: argparse.Namespace, dat
     result = evaluate(
         make_renderer(scenes), scenes, out, find_protocol(args.protocol), save=args.save, truth_labels=truth_labels,
         color_frames={s.name: parse_frames(data.color_frames, s.frames, "data.color_frames") for s in scenes},
-        every=args.every,
+        truth_flow=find_true_motion(data, scenes), every=args.every,
     )
     print(result.table)
     print(f"written: {result.folder / 'metrics.json'}, table.txt and, per scene, overview.png" + (
         " and t000_c000_rgb.png, t000_c000_labels.png, …" if args.save else ""))
     return 0
+
+
+def find_true_motion(data: DataConfig, scenes: Sequence[SceneData]) -> dict[str, FlowTruth]:
+    """The true motion of the scenes that `semflow make-scene` has made, by name."""
+    from functools import partial
+
+    from semflow.data.synthetic.tracks import find_scene, true_motion
+
+    found = {}
+    for scene in scenes:
+        try:
+            made = find_scene(Path(data.dir) / scene.name)
+        except DataError as error:
+            print(f"the motion is not judged: {error}")
+            continue
+        if made is not None:
+            found[scene.name] = partial(true_motion, made, height=scene.height, width=scene.width)
+    return found
 
 
 def moved_data(data: DataConfig, data_dir: str | None, labels_dir: str | None) -> DataConfig:

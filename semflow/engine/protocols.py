@@ -34,7 +34,7 @@ class EvaluationProtocol:
         version: name and number; changes with any choice.
         groups: groups of images that are shown apart, the one that counts first.
         scene_metrics: mIoU from one confusion matrix per scene and group, boundary IoU, J and F of foreground classes.
-        flow_error: end-point error of the optical flow where truth for it is given.
+        flow_error: end-point error of the scene motion to the next time, on what moves, where truth for it is given.
         psnr_cap: PSNR of identical images, in dB.
         ssim_window: width of the Gaussian window of SSIM, in pixels.
         ssim_sigma: its standard deviation, in pixels.

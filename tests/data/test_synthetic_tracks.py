@@ -9,7 +9,7 @@ import torch
 from semflow.data.synthetic.arrange import build_scene
 from semflow.data.synthetic.raycast import draw_all, make_view
 from semflow.data.synthetic.scene import SceneSpec
-from semflow.data.synthetic.tracks import find_scene, true_tracks
+from semflow.data.synthetic.tracks import find_scene, true_motion, true_tracks
 from semflow.data.synthetic.truth import flow_between
 from semflow.data.synthetic.writer import write_array, write_description
 from semflow.utils.errors import DataError
@@ -43,6 +43,14 @@ def test_watched_by_one_camera_what_stands_still_stays_in_place(scene):
     truth = true_tracks(scene, 0, (1, 1, 1), HEIGHT, WIDTH)
     way = (truth.uv - truth.uv[:, :1]).norm(dim=-1).amax(1)
     assert way[~truth.moving].max() < 1e-3 and way[truth.moving].median() > 0.5
+
+
+def test_motion_is_that_of_the_tracks_watched_by_one_camera(scene):
+    tracks = true_tracks(scene, 1, (2, 2, 2), HEIGHT, WIDTH)
+    flow, valid = true_motion(scene, 1, 2, HEIGHT, WIDTH)
+    torch.testing.assert_close(flow.flatten(0, 1), tracks.uv[:, 2] - tracks.uv[:, 1], atol=1e-4, rtol=0)
+    assert torch.equal(valid.flatten(), tracks.moving & tracks.hit)
+    assert true_motion(scene, 2, 0, HEIGHT, WIDTH) is None
 
 
 def write_folder(folder, scene):

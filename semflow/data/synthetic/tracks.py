@@ -77,3 +77,19 @@ def true_tracks(scene: Scene, start: int, watching: Sequence[int], height: int, 
         seen.append(visible.flatten())
     moving = scene.moving()[surfaces.instance].flatten()
     return TrackTruth(torch.stack(places, 1), torch.stack(seen, 1), moving, hit.flatten())
+
+
+@single_threaded()
+def true_motion(scene: Scene, time: int, camera: int, height: int, width: int) -> tuple[Tensor, Tensor] | None:
+    """Scene motion from a time to the next, seen by a camera at rest.
+
+    Returns:
+        (H, W, 2) float32 pixels and (H, W) bool, True where something moves; None for the last time, which has no next.
+    """
+    if time + 1 >= scene.spec.frames:
+        return None
+    surfaces = draw_all(scene.things, make_view(scene.cameras, camera, height, width), float(time), colored=False)
+    hit, cameras = surfaces.instance >= 0, scene.cameras.resized(height, width)
+    points = torch.where(hit[..., None], moved_points(scene, surfaces, float(time + 1)), cameras.center(camera))
+    uv, in_front = cameras.project(points, camera)
+    return (uv - cameras.pixels()).float(), hit & in_front & scene.moving()[surfaces.instance]
