@@ -113,7 +113,9 @@ def evaluate_baseline(args: argparse.Namespace, data: DataConfig, device: str, o
         lambda scenes: build_baseline(args.baseline, {scene.name: scene for scene in scenes}), args, data, device, out)
 
 
-def evaluate_renderer(make_renderer: MakeRenderer, args: argparse.Namespace, data: DataConfig, device: str, out: Path) -> int:
+def evaluate_renderer(
+    make_renderer: MakeRenderer, args: argparse.Namespace, data: DataConfig, device: str, out: Path
+) -> int:
     """Evaluate a renderer, print the table and where the files are.
 
     Args:

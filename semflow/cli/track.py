@@ -5,9 +5,9 @@ rendered at a time (--class ball@0); both may be repeated. Without either, what 
 The points are watched by the camera of each time, or by one --camera throughout.
 
 Writes tracks.npz (start (P,), uv (P, T, 2), visible (P, T), points_world (P, T, 3), moving (P,), cameras (T,)),
-points/0000.png, …, points.mp4, sheet.png (some times beside each other) and trails.png to RUN/tracks/SCENE. With --score also
-scores.json: pixels of the first labelled frame against true tracks, where the scene was made by semflow make-scene, and
-its masks carried to the later frames against their labels; beside the same by chained optical flow, and unmoved.
+points/0000.png, …, points.mp4, sheet.png (some times beside each other) and trails.png to RUN/tracks/SCENE. With --score
+also scores.json: pixels of the first labelled frame against true tracks, where the scene was made by semflow make-scene,
+and its masks carried to the later frames against their labels; beside the same by chained optical flow, and unmoved.
 """
 
 from __future__ import annotations
