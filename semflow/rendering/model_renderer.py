@@ -12,7 +12,8 @@ from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import camera_rays
 from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
 from semflow.records import View
-from semflow.rendering.dynamic_rays import DynamicQueries, Moment, Pixels, static_pixels
+from semflow.rendering.dynamic_rays import BlendedQueries, Moment, Pixels
+from semflow.rendering.layers import DynamicQueries, Layer, WholeLayer
 from semflow.rendering.occupancy import SceneGrids, half_a_clip_away
 from semflow.rendering.static_rays import StaticQueries, StaticRays
 from semflow.utils.errors import SemflowError
@@ -87,16 +88,21 @@ class ModelRenderer:
         self.rays = self.rays or rays_at_once(self.model, self.config, cameras.c2w.device)
         moment = Moment(cameras, camera, min(max(float(time), 0.0), context.frames - 1.0), "flow" in what)
         static_queries = self.static_queries(scene, moment.time)
-        if not self.static_only:
-            dynamic_queries = DynamicQueries(self.model, context, self.ready_maps(scene), moment, self.scene_grids(scene))
+        blended = BlendedQueries(self.layers(scene, moment.time), moment, context.space, self.skips)
         parts = [
-            static_pixels(chunk) if self.static_only
-            else dynamic_queries.render(chunk, static_queries, self.config.flow_density_prior)
+            blended.render(chunk, static_queries, self.config.flow_density_prior)
             for chunk in self.static_part(scene, cameras, camera, static_queries)
         ]
         pixels = Pixels(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
         depth = cameras.depth(context.space.to_world(pixels.points), camera)
         return view_of(pixels, depth, (cameras.height, cameras.width), what)
+
+    def layers(self, scene: str, time: float) -> list[Layer]:
+        """What moves at a time."""
+        if self.static_only:
+            return []
+        maps, grids = self.ready_maps(scene), self.scene_grids(scene)
+        return [WholeLayer(DynamicQueries(self.model, self.scenes[scene], maps, time, grids))]
 
     def ready_maps(self, scene: str) -> ReadyMaps:
         """Projected maps of all frames, kept per scene."""

@@ -70,6 +70,11 @@ class StaticRays:
     depth: Tensor
     opacity: Tensor
 
+    def select(self, index: Tensor) -> StaticRays:
+        """The rays at the increasing indices (R',)."""
+        parts = {name: value[index] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return StaticRays(rays=self.rays.select(index), looks=self.looks.of_rays(index), **parts)
+
     @property
     def nbytes(self) -> int:
         """Bytes of the samples."""
@@ -119,8 +124,8 @@ class StaticQueries:
         """Densities of points (N, 3)."""
         return solid_in_parts(lambda part: self.model.static_solid(self.scene, self.maps, part, self.source), points)
 
-    def looks(self, chosen: Tensor, rays: Rays, solid: Solid) -> Looks:
-        """Looks of the chosen (R, S) samples of rays, whose densities are `solid`."""
+    def looks(self, chosen: Tensor, rays: Rays, u: Tensor, solid: Solid) -> Looks:
+        """Looks of the chosen ones among the samples at u (R, S) of rays, whose densities are `solid`."""
         return Looks(chosen, *self.model.static_appearance(solid, rays.view_dirs[chosen.nonzero()[:, 0]]))
 
     def visible(self, weights: Tensor) -> Tensor:
@@ -136,7 +141,7 @@ class StaticQueries:
         alpha = alpha_from_density(asked.density, distances)
         weights = transmittance(1.0 - alpha) * alpha
         chosen = self.visible(weights) & (asked.row >= 0)
-        looks = self.looks(chosen, rays, Solid(asked.density[chosen], asked.hidden[asked.row[chosen]]))
+        looks = self.looks(chosen, rays, asked.u, Solid(asked.density[chosen], asked.hidden[asked.row[chosen]]))
         rgb, logits = looks.integrate(weights, weights if density_prior else uniform_weights(weights))
         return StaticRays(rays, asked.u, distances, asked.density, asked.known, looks, rgb, logits,
                           (weights * asked.u).sum(1), weights.sum(1))
