@@ -156,7 +156,7 @@ class WholeLayer:
     def samples(self, static: StaticRays, points: Tensor, wanted: Tensor) -> LayerSamples:
         """The field at the wanted samples."""
         queries = self.queries
-        chosen, solid = ask(queries, points, wanted)
+        chosen, solid, _ = ask(queries, points, wanted)
         blend = spread(solid.blend, chosen)
         alpha = alpha_from_density(spread(solid.density, chosen), static.distances) * blend
         return LayerSamples(chosen, alpha, blend, lambda seen: queries.looks(solid.select(seen)),
@@ -173,18 +173,18 @@ def step_offset(time: float, frames: int) -> float:
     return 1.0 if time + 1 <= frames - 1 else -1.0
 
 
-def ask(queries: DynamicQueries, points: Tensor, wanted: Tensor) -> tuple[Tensor, MovingSolid]:
+def ask(queries: DynamicQueries, points: Tensor, wanted: Tensor) -> tuple[Tensor, MovingSolid, dict[float, Tensor]]:
     """The dynamic field at the wanted ones among points (R, S, 3); whole rays if it attends along them.
 
     Returns:
-        The samples (R, S) that were asked for, and what is there.
+        The samples (R, S) that were asked for, what is there, and their points: time -> (N, 3), also at the frames.
     """
     if queries.model.config.ray_attention:
         wanted = wanted.any(1, keepdim=True).expand_as(wanted)
     seen, where = queries.places(points[wanted])
     chosen = torch.zeros_like(wanted).masked_scatter(wanted, seen)
     rays = int(chosen.any(1).sum()) if queries.model.config.ray_attention else len(where[queries.time])
-    return chosen, queries.solid(where, rays)
+    return chosen, queries.solid(where, rays), where
 
 
 def spread(values: Tensor, chosen: Tensor) -> Tensor:
