@@ -53,9 +53,9 @@ class Request:
     values: Any
     where: str
 
-    def field(self, layer: Layer):
-        """The regions of a layer's field."""
-        return self.regions.moving if layer.moves else self.regions.still
+    def out_of_reach(self, layer: Layer) -> Tensor:
+        """(G,) bool groups of a layer that nobody has seen, and that are not shown elsewhere."""
+        return (self.regions.moving if layer.moves else self.regions.still).out_of_reach
 
 
 def apply(shown: Shown, edit: Edit, selection: Selection, regions: Regions, where: str) -> Shown:
@@ -100,7 +100,7 @@ def opacity(shown: Shown, selection: Selection, request: Request) -> Shown:
     """Let the selected things be seen through. Those of the static field become a layer: it hides nothing behind them."""
     value = request.values["value"]
     if 0.0 < value < 1.0:
-        shown = with_still_layer(shown, selection)
+        shown = with_still_layer(shown, selection, request)
     layers = [replace(layer, treatment=layer.treatment.faded(selection.of(layer), value)) for layer in shown.layers]
     return tidy(replace(shown, layers=tuple(layers), still=shown.still.faded(selection.still, value)))
 
@@ -131,8 +131,9 @@ def duplicate(shown: Shown, selection: Selection, request: Request) -> Shown:
     name = request.values["as"]
     if name in shown.copies or name in (*request.regions.label_map.names, "moving", "static"):
         raise ConfigError(f"{request.where}.as = {name!r}: this name is taken; choose another")
-    source = with_still_layer(shown, selection)
-    copies = [replace(placed(restricted(layer, selection.of(layer)), shift_of(request, layer)), name=name) for layer in source.layers]
+    source = with_still_layer(shown, selection, request)
+    copies = [replace(placed(restricted(layer, selection.of(layer) & ~request.out_of_reach(layer)), shift_of(request, layer)), name=name)
+              for layer in source.layers]
     return tidy(replace(shown, layers=(*shown.layers, *copies)))
 
 
@@ -165,21 +166,22 @@ ACTIONS = {"remove": remove, "keep": keep, "recolour": recolour, "opacity": opac
 
 def rearranged(shown: Shown, selection: Selection, request: Request, change: Callable[[Layer, Tensor], Layer]) -> Shown:
     """Every layer without what is selected, and what is selected of it changed, as a layer of its own."""
-    source, layers = with_still_layer(shown, selection), []
+    source, layers = with_still_layer(shown, selection, request), []
     for layer in source.layers:
         chosen = selection.of(layer) & (layer.treatment.opacity > 0)
         layers += [restricted(layer, ~chosen)]
+        chosen = chosen & ~request.out_of_reach(layer)
         if chosen.any():
             layers += [change(restricted(layer, chosen), chosen)]
     return tidy(replace(source, layers=tuple(layers)))
 
 
-def with_still_layer(shown: Shown, selection: Selection) -> Shown:
+def with_still_layer(shown: Shown, selection: Selection, request: Request) -> Shown:
     """The selected things of the static field taken out of it into a layer, which is shown like the others."""
     chosen = selection.still & (shown.still.opacity > 0)
     if not chosen.any():
         return shown
-    layer = Layer(shown.still.faded(~chosen, 0.0), moves=False)
+    layer = Layer(shown.still.faded(~chosen | request.regions.still.out_of_reach, 0.0), moves=False)
     return replace(shown, layers=(*shown.layers, layer), still=shown.still.faded(chosen, 0.0))
 
 
@@ -207,13 +209,13 @@ def placed(layer: Layer, matrices: Tensor) -> Layer:
 
 def about_centre(layer: Layer, chosen: Tensor, request: Request, linear: Tensor) -> Layer:
     """A layer under a linear map (3, 3) about the centre, at each of its frames, of its groups (G,) bool."""
-    field, regions = request.field(layer), request.regions
+    regions = request.regions
     own = [item for item in regions.instances if item.moves == layer.moves and bool(chosen[item.group])]
     if not own:
         raise ConfigError(f"{request.where}.what: names nothing that has a centre; name classes or instances")
     weights = torch.tensor([float(item.cells) for item in own])
     centres = (torch.stack([item.centres.cpu() for item in own]) * weights[:, None, None]).sum(0) / weights.sum()
-    centres = centres.to(field.box.device)
+    centres = centres.to(chosen.device)
     if layer.placement is not None:
         centres = (layer.placement[:, :3, :3] @ centres[..., None])[..., 0] + layer.placement[:, :3, 3]
     linear = linear.to(centres)

@@ -49,8 +49,9 @@ def named(image: np.ndarray, shown: np.ndarray, scenery: Scenery) -> np.ndarray:
             continue
         y, x = np.unravel_index(int(inside.argmax()), inside.shape)
         place = (max(0, int(x) - 4 * len(item.name)), int(y) + 4)
-        for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(image, item.name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, width, cv2.LINE_AA)
+        for color, shift in (((0, 0, 0), 1), ((255, 255, 255), 0)):
+            at = (place[0] + shift, place[1] + shift)
+            cv2.putText(image, item.name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, 1, cv2.LINE_AA)
     return image
 
 

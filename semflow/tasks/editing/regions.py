@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from semflow.fields.solid import solid_in_parts
+from semflow.geometry.cameras import Cameras
+from semflow.geometry.spaces import Space
 from semflow.records import LabelMap
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.rendering.occupancy import OccupancyGrid, SceneGrids, cell_of, half_a_clip_away
@@ -17,6 +20,9 @@ CELLS = 48  # per axis: the grid that regions are found in, whatever the rendere
 SEEN = 0.05  # opacity of a cell's thickness, times the blending, from which on it belongs to a region
 LEAST_CELLS = 8  # of a region in all its frames; smaller ones, and those below
 LEAST_SHARE = 0.02  # of the largest region of their class, belong to the nearest large one
+REACH = 1.8  # cells around a region that its things may fill; what a class holds elsewhere has never been seen
+BEHIND = 2.0  # cells behind the surface that a camera sees, in which something still counts as seen
+VIEW_WIDTH = 96  # pixels of the small views that tell what is seen
 NEAREST_AT_ONCE = 4096
 
 
@@ -41,7 +47,7 @@ class Instance:
     """A region of a class.
 
     Attributes:
-        name: `class#number`, 1 = the largest. label: class id. moves: it is of the dynamic field. group: its group there.
+        name: `class#number`, 1 = the largest. label: class id. moves: it is of the dynamic field. group: its first group there.
         frames: frames it is seen in (empty for the static field). cells: how many it fills, over all frames.
         centres: (T, 3) world, where it is at each frame, held where it is not seen. size: (3,) world extent, its median.
     """
@@ -59,7 +65,9 @@ class Instance:
 class FieldRegions:
     """The instances of one field, and which of them a sample belongs to.
 
-    Groups: every class has one for each of its instances, in order, or a single one where it has none.
+    Groups: every class has two for each of its instances, in order, or a single one where it has none. The second of the
+    two is what lies out of reach: what the field says of its class where no camera has ever looked, behind other things.
+    It is removed with the instance, but never shown elsewhere.
 
     Args:
         cells: what is seen of the field. component: (M,) int64 connected region of each cell. classes: K.
@@ -73,33 +81,37 @@ class FieldRegions:
         for label in range(classes):
             found = large_regions(component[cells.label == label])
             for number, region in enumerate(found):
-                self.group_of_cell[(component == region) & (cells.label == label)] = total + number
+                self.group_of_cell[(component == region) & (cells.label == label)] = total + 2 * number
             self.first.append(total)
             self.count.append(len(found))
-            total += max(len(found), 1)
+            total += max(2 * len(found), 1)
         self.groups = total
+        self.out_of_reach = torch.zeros(total, dtype=torch.bool, device=box.device)
+        for first, count in zip(self.first, self.count):
+            self.out_of_reach[first + 1 : first + 2 * count : 2] = True
         self.nearest: dict[tuple[int, int], Tensor] = {}
 
     def of_samples(self, points: Tensor, label: Tensor, frame: int) -> Tensor:
         """(N,) groups of samples of the classes (N,) at field-space points (N, 3) of a frame."""
         group = torch.tensor(self.first, device=label.device)[label]
-        for several in (k for k in range(self.classes) if self.count[k] > 1):
-            own = label == several
+        for seen in (k for k in range(self.classes) if self.count[k]):
+            own = label == seen
             if own.any():
-                group[own] = self.nearest_instance(several, frame)[cell_of(points[own], self.box, CELLS)]
+                group[own] = self.nearest_instance(seen, frame)[cell_of(points[own], self.box, CELLS)]
         return group
 
     def nearest_instance(self, label: int, frame: int) -> Tensor:
-        """(CELLS^3,) group of the instance of a class that is nearest to each cell at a frame; kept."""
+        """(CELLS^3,) group, of the instance of a class that is nearest to it, of each cell at a frame; kept."""
         if (label, frame) not in self.nearest:
             here = (self.cells.label == label) & (self.cells.frame == frame) & (self.group_of_cell >= 0)
-            everywhere = OccupancyGrid(torch.ones(CELLS, CELLS, CELLS, dtype=torch.bool, device=self.box.device), self.box)
-            found = torch.full((CELLS**3,), self.first[label], device=self.box.device)
+            found = torch.full((CELLS**3,), self.first[label] + 1, device=self.box.device)
             if here.any():
-                scale = everywhere.cell_size
-                there, groups = self.cells.points[here] / scale, self.group_of_cell[here]
-                centres = (everywhere.centres() / scale).split(NEAREST_AT_ONCE)
-                found = torch.cat([groups[torch.cdist(part, there).argmin(1)] for part in centres])
+                all_cells = torch.ones(CELLS, CELLS, CELLS, dtype=torch.bool, device=self.box.device)
+                everywhere = OccupancyGrid(all_cells, self.box)
+                there, groups = self.cells.points[here] / everywhere.cell_size, self.group_of_cell[here]
+                parts = (everywhere.centres() / everywhere.cell_size).split(NEAREST_AT_ONCE)
+                distance, row = (torch.cat(values) for values in zip(*(torch.cdist(part, there).min(1) for part in parts)))
+                found = groups[row] + (distance > REACH)
             self.nearest[label, frame] = found
         return self.nearest[label, frame]
 
@@ -108,12 +120,12 @@ class FieldRegions:
         found = []
         for label, first in enumerate(self.first):
             for number in range(self.count[label]):
-                own = self.group_of_cell == first + number
+                own = self.group_of_cell == first + 2 * number
                 at, points = self.cells.frame[own], to_world(self.cells.points[own])
                 seen = tuple(at.unique().tolist())
                 sizes = torch.stack([points[at == f].amax(0) - points[at == f].amin(0) for f in seen])
                 found.append(Instance(
-                    f"{label_map.names[label]}#{number + 1}", label, moves, first + number, seen if moves else (), int(own.sum()),
+                    f"{label_map.names[label]}#{number + 1}", label, moves, first + 2 * number, seen if moves else (), int(own.sum()),
                     self.centres(own, to_world, frames), sizes.median(0).values))
         return found
 
@@ -161,10 +173,56 @@ def find_regions(renderer: ModelRenderer, scene: str, label_map: LabelMap) -> Re
     grids = renderer.scene_grids(scene)
     if grids is None or grids.resolution != CELLS:
         grids = SceneGrids(renderer.model, context, maps, CELLS)
-    moving, still = moving_cells(grids), still_cells(grids)
+    surfaces = seen_surfaces(renderer, scene)
+    moving = chosen_cells(moving_cells(grids), lambda cells: surfaces.show(cells.points, cells.frame))
+    still = chosen_cells(still_cells(grids), lambda cells: torch.stack([
+        surfaces.show(cells.points, torch.full_like(cells.frame, frame)) for frame in range(context.frames)]).any(0))
     moving_field = FieldRegions(moving, connected(moving, moving_edges(moving, grids)), len(label_map), grids.box, context.frames)
     still_field = FieldRegions(still, connected(still, near_edges(still)), len(label_map), grids.box, 1)
     return Regions(moving_field, still_field, label_map, context.space.to_world, context.frames)
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """What the training cameras see at their own times.
+
+    Attributes:
+        u: (T, h, w) ray parameters. cameras: of these small views. space: the field space.
+    """
+
+    u: Tensor
+    cameras: Cameras
+    space: Space
+
+    def show(self, points: Tensor, frame: Tensor) -> Tensor:
+        """(N,) bool: points (N, 3) that are not behind what the cameras of their frames (N,) see."""
+        shown = torch.zeros_like(frame, dtype=torch.bool)
+        for number in frame.unique().tolist():
+            own = frame == number
+            uv, in_front = self.cameras.project(self.space.to_world(points[own]), number)
+            x, y = uv[:, 0].long().clamp(0, self.cameras.width - 1), uv[:, 1].long().clamp(0, self.cameras.height - 1)
+            behind = self.space.ray_parameter(points[own], self.cameras, number) - self.u[number, y, x]
+            shown[own] = in_front & self.cameras.inside(uv) & (behind < BEHIND / CELLS)
+        return shown
+
+
+def seen_surfaces(renderer: ModelRenderer, scene: str) -> Surfaces:
+    """Render what every training camera sees, small."""
+    context = renderer.scenes[scene]
+    cameras = context.cameras
+    width = min(VIEW_WIDTH, cameras.width)
+    small, found = cameras.resized(max(1, round(cameras.height * width / cameras.width)), width), []
+    for frame in range(context.frames):
+        depth = renderer.render(scene, small, frame, float(frame), frozenset({"depth"})).depth
+        points = context.space.from_world(small.lift(small.pixels(), depth, frame))
+        found.append(context.space.ray_parameter(points, small, frame))
+    return Surfaces(torch.stack(found), small, context.space)
+
+
+def chosen_cells(cells: Cells, chosen: Callable[[Cells], Tensor]) -> Cells:
+    """The cells that a function (M,) bool of them chooses."""
+    kept = chosen(cells)
+    return Cells(*(value[kept] for value in vars(cells).values()))
 
 
 def moving_cells(grids: SceneGrids) -> Cells:

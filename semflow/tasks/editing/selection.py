@@ -107,7 +107,7 @@ class Scenery:
     def instance(self, instance: Instance) -> Selection:
         """One instance."""
         moving, still = self.none(True), self.none(False)
-        (moving if instance.moves else still)[instance.group] = True
+        (moving if instance.moves else still)[instance.group : instance.group + 2] = True
         return Selection(moving, still)
 
     def at_pixel(self, x: float, y: float, frame: int, where: str) -> Instance:
@@ -133,5 +133,6 @@ class Scenery:
         groups = {True: self.regions.groups(points, logits, frame), False: self.regions.groups(points, logits, None)}
         label, found = logits.argmax(-1), torch.full_like(groups[True], -1)
         for number, item in enumerate(self.regions.instances):
-            found[(label == item.label) & (groups[item.moves] == item.group)] = number
+            own = (groups[item.moves] - item.group).clamp(0, 1) + item.group == groups[item.moves]
+            found[(label == item.label) & own] = number
         return found.view(view.depth.shape)
