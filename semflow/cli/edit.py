@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(operations=[], what="rgb")
     edits = parser.add_argument_group("edits")
     for name, (form, _, meaning) in OPTIONS.items():
-        edits.add_argument(f"--{name}", action=Append, const=name, metavar="WHAT" + (f":{form}" if form else ""), help=meaning)
+        metavar = "WHAT" + (f":{form}" if form else "")
+        edits.add_argument(f"--{name}", action=Append, const=name, metavar=metavar, help=meaning)
     edits.add_argument("--background", action=Append, const="background", metavar="[RUN:]SCENE",
                        help="show the static field of another scene, of this or another run")
     edits.add_argument("--edits", type=Path, metavar="FILE", help="edit file to replay before the other edits")
@@ -134,6 +135,8 @@ def instance_table(scenery) -> str:
     rows = [f"{'':>4} {'instance':<16}{'field':<9}{'frames':<9}{'centre (middle frame)':<26}size (world units)"]
     for number, item in enumerate(scenery.regions.instances):
         frames = f"{item.frames[0]}-{item.frames[-1]}" if item.frames else "all"
-        centre, size = (" ".join(f"{v:7.3f}" for v in values.tolist()) for values in (item.centres[len(item.centres) // 2], item.size))
-        rows.append(f"{f'#{number + 1}':>4} {item.name:<16}{'dynamic' if item.moves else 'static':<9}{frames:<9}{centre:<26}{size}")
+        middle = item.centres[len(item.centres) // 2]
+        centre, size = (" ".join(f"{value:7.3f}" for value in values.tolist()) for values in (middle, item.size))
+        field = "dynamic" if item.moves else "static"
+        rows.append(f"{f'#{number + 1}':>4} {item.name:<16}{field:<9}{frames:<9}{centre:<26}{size}")
     return "\n".join(rows)

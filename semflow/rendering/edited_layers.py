@@ -66,7 +66,8 @@ class EditedLayer:
         time: of the view.
     """
 
-    def __init__(self, layer: Layer, membership: Membership, queries: DynamicQueries | StaticQueries, view: Space, time: float):
+    def __init__(self, layer: Layer, membership: Membership, queries: DynamicQueries | StaticQueries, view: Space,
+                 time: float):
         self.layer, self.membership, self.queries, self.time = layer, membership, queries, time
         self.frames, self.own, self.view = queries.scene.frames, queries.scene.space, view
         self.placed = self.placed_at(time)
@@ -100,19 +101,20 @@ class EditedLayer:
                             lambda seen: self.displacement(there[seen]))
 
     def ask(self, static: StaticRays, points: Tensor, wanted: Tensor) -> tuple[Tensor, list[Part], Tensor]:
-        """What the field says at the wanted samples: which were asked for (R, S), what they are, their points (N, 3)."""
+        """What the field says at the wanted samples: which were asked for (R, S), what they are, where (N, 3)."""
         model = self.queries.model
         if not self.layer.moves:
             there = points[wanted]
             solid = self.queries.solid(there)
             directions = static.rays.view_dirs[wanted.nonzero()[:, 0]]
-            found = FieldSamples(solid.density, *model.static_appearance(solid, directions), torch.ones_like(solid.density))
+            looks = model.static_appearance(solid, directions)
+            found = FieldSamples(solid.density, *looks, torch.ones_like(solid.density))
             return wanted, [self.part(1.0, found, there, None)], there
         chosen, solid, where = ask(self.queries, points, wanted)
         frames = sorted(frame for frame in where if frame == int(frame))
         parts = [
-            self.part(share, FieldSamples(part.density, *model.dynamic_appearance(part), part.blend), where[frame], int(frame))
-            for frame, (share, part) in zip(frames, solid.parts)
+            self.part(share, FieldSamples(part.density, *model.dynamic_appearance(part), part.blend), where[frame], frame)
+            for frame, (share, part) in zip(map(int, frames), solid.parts)
         ]
         return chosen, parts, solid.points
 
@@ -138,7 +140,7 @@ class EditedLayer:
         return alpha, blend
 
     def displacement(self, points: Tensor) -> Tensor:
-        """(N, 3) motion over one frame step of the view, in its field space, of things at points (N, 3) of their field."""
+        """(N, 3) motion over one frame step, in the field space of the view, of things at points (N, 3) of their own."""
         if not self.layer.moves:
             return torch.zeros_like(points)
         offset = step_offset(self.time, self.frames)
@@ -147,7 +149,7 @@ class EditedLayer:
 
 
 def mixed_looks(parts: list[Part]) -> tuple[Tensor, Tensor]:
-    """Colours (N, 3) and logits (N, K) of samples of one or two frames; what is removed in one of them counts nothing there."""
+    """Colours (N, 3) and logits (N, K) of samples of one or two frames; what is removed in a frame counts nothing there."""
     if len(parts) == 1:
         return parts[0].samples.rgb, parts[0].samples.logits
     kept = [part.share * (part.samples.blend > 0) for part in parts]

@@ -60,7 +60,7 @@ class Treatment:
         return replace(self, opacity=torch.where(groups, self.opacity * opacity, self.opacity))
 
     def recolored(self, groups: Tensor, matrix: Tensor) -> Treatment:
-        """Copy with the colours of the groups (G,) bool multiplied with a matrix (3, 3), after what they are multiplied with."""
+        """Copy with the colours of the groups (G,) bool multiplied with one more matrix (3, 3)."""
         return replace(self, color=torch.where(groups[:, None, None], matrix @ self.color, self.color))
 
     def colored(self, rgb: Tensor, group: Tensor) -> Tensor:

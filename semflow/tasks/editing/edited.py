@@ -51,8 +51,10 @@ def backdrop(loaded: LoadedRun, edit: Edit, where: str, device: str):
     run, scene = edit.values["run"], edit.values["scene"]
     other = loaded if run is None else load_run(Path(run), device)
     if scene not in other.scene_names:
-        raise ConfigError(f"{where}.scene = {scene!r}: the run holds {', '.join(other.scene_names)}; to name another run, set run")
+        held = ", ".join(other.scene_names)
+        raise ConfigError(f"{where}.scene = {scene!r}: the run holds {held}; to name another run, set run")
     names = loaded.label_map(loaded.scene_names[0]).names
     if other.label_map(scene).names != names:
-        raise ConfigError(f"{where}.run = {run!r}: its classes differ from those of the edited run; use a run with the same labelmap.txt")
+        raise ConfigError(
+            f"{where}.run = {run!r}: its classes differ from those of the edited run; use one with the same labelmap.txt")
     return other.renderer, scene

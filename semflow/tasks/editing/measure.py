@@ -1,4 +1,4 @@
-"""Edits measured: a synthetic scene is made once more without an object, or with it elsewhere, and edits are compared with that."""
+"""Edits measured against a synthetic scene that is made once more without an object, or with it elsewhere."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class EditScores:
         inside: PSNR of the edited views in the masks, where the object was or should be. unedited: of the unedited views
             there. reached: PSNR of the unedited views outside, what the run reaches where nothing is edited.
         changed: largest difference, in 1/255, between edited and unedited views outside of the widened masks.
+        changed_share: share of the pixels outside that differ by more than 1/255.
         pixels: in the masks, per view. overlap: intersection over union of the object's rendered and true mask, over all
             views; None where it should not be seen.
     """
@@ -58,6 +59,7 @@ class EditScores:
     unedited: float
     reached: float
     changed: float
+    changed_share: float
     pixels: float
     overlap: float | None
 
@@ -105,24 +107,27 @@ def measure(loaded: LoadedRun, scenery: Scenery, original: SceneData, case: Case
     edited = edited_run(loaded, scenery, [case.edit]).renderer
     label = original.label_map.names.index(case.kind)
     parts, pictures = {"inside": [], "unedited": [], "outside": []}, []
-    changed, counts, both, either = 0.0, [], 0, 0
+    differences, counts, both, either = [], [], 0, 0
     for time, camera in views:
-        before, after = (renderer.render(scenery.scene, original.cameras, camera, float(time), frozenset({"rgb", "semantic"}))
-                         for renderer in (loaded.renderer, edited))
+        what = (scenery.scene, original.cameras, camera, float(time), frozenset({"rgb", "semantic"}))
+        before, after = (renderer.render(*what) for renderer in (loaded.renderer, edited))
         truth = case.truth.truth.read_rgb(time, camera)
         was, should = (scene.truth.read_labels(time, camera) == label for scene in (original, case.truth))
         mask, touched = was | should, widened(was | should | (before.labels == label) | (after.labels == label))
         parts["inside"].append(torch.stack([after.rgb[mask], truth[mask]]))
         parts["unedited"].append(torch.stack([before.rgb[mask], truth[mask]]))
         parts["outside"].append(torch.stack([before.rgb[~touched], truth[~touched]]))
-        changed = max(changed, 255 * float((after.rgb - before.rgb)[~touched].abs().max()))
+        differences.append(255 * (after.rgb - before.rgb)[~touched].abs().amax(-1))
         counts.append(int(mask.sum()))
         both += int(((after.labels == label) & should).sum())
         either += int(((after.labels == label) | should).sum())
         pictures.append([color_rgb(image) for image in (before.rgb, after.rgb, truth)])
     inside, unedited, reached = (psnr(*torch.cat(pairs, dim=1)) for pairs in parts.values())
     overlap = both / either if case.edit.do != "remove" else None
-    return EditScores(inside, unedited, reached, changed, sum(counts) / len(counts), overlap), pictures
+    difference = torch.cat(differences)
+    scores = EditScores(inside, unedited, reached, float(difference.max()), float((difference > 1.0).float().mean()),
+                        sum(counts) / len(counts), overlap)
+    return scores, pictures
 
 
 def widened(mask: Tensor) -> Tensor:

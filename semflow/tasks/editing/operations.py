@@ -65,7 +65,8 @@ def apply(shown: Shown, edit: Edit, selection: Selection, regions: Regions, wher
         ConfigError: the edit cannot be done; begins with `where`.
     """
     if shown.backdrop is not None and (selection.still.any() or edit.do == "keep"):
-        raise ConfigError(f"{where}: the background has been swapped before, its things cannot be edited; put this edit before that one")
+        raise ConfigError(f"{where}: the background has been swapped before, its things cannot be edited; "
+                          "put this edit before that one")
     return ACTIONS[edit.do](shown, selection, Request(regions, edit.values, where))
 
 
@@ -83,10 +84,9 @@ def keep(shown: Shown, selection: Selection, request: Request) -> Shown:
 
 def recolour(shown: Shown, selection: Selection, request: Request) -> Shown:
     """Give the selected things a colour, with the light and shade of their own."""
-    still = shown.still.recolored(selection.still, recolouring(shown.still.color, request))
-    layers = [replace(layer, treatment=layer.treatment.recolored(selection.of(layer), recolouring(layer.treatment.color, request)))
-              for layer in shown.layers]
-    return replace(shown, layers=tuple(layers), still=still)
+    matrix = recolouring(shown.still.color, request)
+    layers = [replace(layer, treatment=layer.treatment.recolored(selection.of(layer), matrix)) for layer in shown.layers]
+    return replace(shown, layers=tuple(layers), still=shown.still.recolored(selection.still, matrix))
 
 
 def recolouring(like: Tensor, request: Request) -> Tensor:
@@ -132,8 +132,8 @@ def duplicate(shown: Shown, selection: Selection, request: Request) -> Shown:
     if name in shown.copies or name in (*request.regions.label_map.names, "moving", "static"):
         raise ConfigError(f"{request.where}.as = {name!r}: this name is taken; choose another")
     source = with_still_layer(shown, selection, request)
-    copies = [replace(placed(restricted(layer, selection.of(layer) & ~request.out_of_reach(layer)), shift_of(request, layer)), name=name)
-              for layer in source.layers]
+    copies = [restricted(layer, selection.of(layer) & ~request.out_of_reach(layer)) for layer in source.layers]
+    copies = [replace(placed(copy, shift_of(request, copy)), name=name) for copy in copies]
     return tidy(replace(shown, layers=(*shown.layers, *copies)))
 
 
@@ -156,7 +156,8 @@ def freeze(shown: Shown, selection: Selection, request: Request) -> Shown:
 def timed(shown: Shown, selection: Selection, request: Request, rate: float, shift: float) -> Shown:
     """The selected things shown at the time `rate * time + shift` of theirs."""
     if selection.still.any():
-        raise ConfigError(f"{request.where}.what: names something of the static field, which does not change in time; leave it out")
+        raise ConfigError(f"{request.where}.what: names something of the static field, which does not change in time; "
+                          "leave it out")
     return rearranged(shown, selection, request, lambda layer, chosen: replace(layer, clock=layer.clock.then(rate, shift)))
 
 

@@ -55,7 +55,9 @@ def named(image: np.ndarray, shown: np.ndarray, scenery: Scenery) -> np.ndarray:
     return image
 
 
-def before_and_after(before: ViewRenderer, after: ViewRenderer, scene: str, path: Trajectory, views: list[int]) -> np.ndarray:
+def before_and_after(
+    before: ViewRenderer, after: ViewRenderer, scene: str, path: Trajectory, views: list[int]
+) -> np.ndarray:
     """(H', W', 3) uint8: some views of a path without the edits, and below with them."""
     rows = []
     for renderer, word in ((before, "before"), (after, "after")):

@@ -47,9 +47,11 @@ class Instance:
     """A region of a class.
 
     Attributes:
-        name: `class#number`, 1 = the largest. label: class id. moves: it is of the dynamic field. group: its first group there.
+        name: `class#number`, 1 = the largest. label: class id. moves: it is of the dynamic field.
+        group: its first group there.
         frames: frames it is seen in (empty for the static field). cells: how many it fills, over all frames.
-        centres: (T, 3) world, where it is at each frame, held where it is not seen. size: (3,) world extent, its median.
+        centres: (T, 3) world, where it is at each frame, held where it is not seen.
+        size: (3,) world extent, the median over frames.
     """
 
     name: str
@@ -71,11 +73,11 @@ class FieldRegions:
 
     Args:
         cells: what is seen of the field. component: (M,) int64 connected region of each cell. classes: K.
-        box: (2, 3) the grid's. frames: F.
+        box: (2, 3) the grid's.
     """
 
-    def __init__(self, cells: Cells, component: Tensor, classes: int, box: Tensor, frames: int):
-        self.cells, self.classes, self.box, self.frames = cells, classes, box, frames
+    def __init__(self, cells: Cells, component: Tensor, classes: int, box: Tensor):
+        self.cells, self.classes, self.box = cells, classes, box
         self.first, self.count, self.group_of_cell = [], [], torch.full_like(component, -1)
         total = 0
         for label in range(classes):
@@ -125,8 +127,8 @@ class FieldRegions:
                 seen = tuple(at.unique().tolist())
                 sizes = torch.stack([points[at == f].amax(0) - points[at == f].amin(0) for f in seen])
                 found.append(Instance(
-                    f"{label_map.names[label]}#{number + 1}", label, moves, first + 2 * number, seen if moves else (), int(own.sum()),
-                    self.centres(own, to_world, frames), sizes.median(0).values))
+                    f"{label_map.names[label]}#{number + 1}", label, moves, first + 2 * number, seen if moves else (),
+                    int(own.sum()), self.centres(own, to_world, frames), sizes.median(0).values))
         return found
 
     def centres(self, own: Tensor, to_world, frames: int) -> Tensor:
@@ -161,7 +163,7 @@ class Regions:
         return here if label in self.label_map.foreground else here and not there
 
     def groups(self, points: Tensor, logits: Tensor, frame: int | None) -> Tensor:
-        """(N,) groups of samples; see `Membership`. A sample belongs to its most likely class, and there to the nearest instance."""
+        """(N,) groups of samples, see `Membership`: those of the nearest instances of their most likely classes."""
         field = self.still if frame is None else self.moving
         return field.of_samples(points, logits.argmax(-1), frame or 0)
 
@@ -177,8 +179,9 @@ def find_regions(renderer: ModelRenderer, scene: str, label_map: LabelMap) -> Re
     moving = chosen_cells(moving_cells(grids), lambda cells: surfaces.show(cells.points, cells.frame))
     still = chosen_cells(still_cells(grids), lambda cells: torch.stack([
         surfaces.show(cells.points, torch.full_like(cells.frame, frame)) for frame in range(context.frames)]).any(0))
-    moving_field = FieldRegions(moving, connected(moving, moving_edges(moving, grids)), len(label_map), grids.box, context.frames)
-    still_field = FieldRegions(still, connected(still, near_edges(still)), len(label_map), grids.box, 1)
+    box, classes = grids.box, len(label_map)
+    moving_field = FieldRegions(moving, connected(moving, moving_edges(moving, grids)), classes, box)
+    still_field = FieldRegions(still, connected(still, near_edges(still)), classes, box)
     return Regions(moving_field, still_field, label_map, context.space.to_world, context.frames)
 
 

@@ -78,12 +78,14 @@ class Scenery:
         if target in names or target.isdecimal() and int(target) < len(names):
             return self.of_class(names.index(target) if target in names else int(target), f"{where} = {target!r}")
         if target in ("moving", "static"):
-            return Selection(~self.none(True), self.none(False)) if target == "moving" else Selection(self.none(True), ~self.none(False))
+            whole = target == "moving"
+            return Selection(self.none(True) ^ whole, self.none(False) ^ (not whole))
         instances = self.regions.instances
         named = [item for number, item in enumerate(instances) if target in (item.name, f"#{number + 1}")]
         if named:
             return self.instance(named[0])
-        raise ConfigError(f"{where} = {target!r}: is nothing in scene {self.scene}; it holds {self.contents(copies)}, and any pixel X,Y@FRAME")
+        raise ConfigError(f"{where} = {target!r}: is nothing in scene {self.scene}; name one of {self.contents(copies)}, "
+                          "or a pixel X,Y@FRAME")
 
     def contents(self, copies: Sequence[str]) -> str:
         """The names that can be selected."""
@@ -118,7 +120,8 @@ class Scenery:
         """
         cameras = self.renderer.scenes[self.scene].cameras
         if not (x < cameras.width and y < cameras.height and frame < len(cameras)):
-            raise ConfigError(f"{where}: must lie in a frame; the scene has {len(cameras)} frames of {cameras.width}x{cameras.height}")
+            size = f"{cameras.width}x{cameras.height}"
+            raise ConfigError(f"{where}: must lie in a frame; the scene has {len(cameras)} frames of {size}")
         shown = self.shown(frame)[int(y), int(x)]
         if shown < 0:
             raise ConfigError(f"{where}: shows nothing that is an instance; choose a pixel inside a thing")
@@ -133,6 +136,6 @@ class Scenery:
         groups = {True: self.regions.groups(points, logits, frame), False: self.regions.groups(points, logits, None)}
         label, found = logits.argmax(-1), torch.full_like(groups[True], -1)
         for number, item in enumerate(self.regions.instances):
-            own = (groups[item.moves] - item.group).clamp(0, 1) + item.group == groups[item.moves]
+            own = (groups[item.moves] == item.group) | (groups[item.moves] == item.group + 1)
             found[(label == item.label) & own] = number
         return found.view(view.depth.shape)
