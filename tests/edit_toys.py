@@ -1,12 +1,13 @@
 """Closed-form scenes for the tests of edits: balls that move before a far wall, in a space where shifts stay shifts."""
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import torch
-from toys import StandInModel, context_of, one_hot_logits, sliding_cameras
+from toys import StandInModel, context_of, sliding_cameras
 
 from semflow.config.schema import RenderConfig
 from semflow.fields.solid import Solid
+from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import make_space
 from semflow.records import LabelMap, View
 from semflow.rendering.edits import Layer, SceneEdits, Treatment
@@ -71,7 +72,15 @@ def shift(x: float, y: float, z: float) -> torch.Tensor:
     return matrices
 
 
-def loaded_run(model=None, **config) -> SimpleNamespace:
+@dataclass(frozen=True)
+class ToyRun:
     """What the editing asks of a loaded run."""
-    return SimpleNamespace(renderer=renderer_of(model, **config), scene_names=("toy",), label_map=lambda scene: LABELS,
-                           cameras=lambda scene: CAMERAS, logits=one_hot_logits)
+
+    renderer: ModelRenderer
+    scene_names = ("toy",)
+
+    def label_map(self, scene: str) -> LabelMap:
+        return LABELS
+
+    def cameras(self, scene: str) -> Cameras:
+        return CAMERAS

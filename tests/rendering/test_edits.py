@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from edit_toys import BALL, CAMERAS, RIGHT, SPACE, Balls, layer, renderer_of, shift, shot
+from edit_toys import BALL, CAMERAS, RIGHT, Balls, layer, renderer_of, shift, shot
 from toys import StandInModel, context_of
 
 from semflow.config.schema import RenderConfig
@@ -162,4 +162,3 @@ def test_skipping_and_asking_everywhere_agree_under_edits(time, chunk):
 def test_nothing_is_known_outside_of_the_box():
     far = shot(renderer_of(Balls(radius=9.0)), [layer(ONLY, placement=shift(5.0, 0.0, 0.0))])
     assert not far.dynamic_opacity.any()
-    assert SPACE.scale > 1
