@@ -26,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                           ("poses", "std of the pose noise: centres / nearest depth, and radians"),
                           ("labels", "share of the training label pixels made wrong")):
         parser.add_argument(f"--noise-{name}", type=float, default=0.0, help=f"{meaning}, 0 to 1 (default: 0)")
+    parser.add_argument("--without", action="append", default=[], metavar="KIND",
+                        help="leave out the objects of this kind, all else unchanged; may be given several times")
+    parser.add_argument("--shift", type=parse_shift, action="append", default=[], metavar="KIND:X,Y,Z",
+                        help="displace the objects of this kind by a world vector, all else unchanged; may be given several times")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing synthetic scene")
 
 
@@ -36,10 +40,18 @@ def parse_objects(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
 
+def parse_shift(text: str) -> tuple[str, tuple[float, float, float]]:
+    """`ball:0.5,0,0` -> the kind and the vector."""
+    kind, _, vector = text.partition(":")
+    x, y, z = (float(part) for part in vector.split(","))
+    return kind.strip(), (x, y, z)
+
+
 def run(args: argparse.Namespace) -> int:
     """Make the scene; returns the exit status."""
     noise = NoiseSpec(args.noise_flow, args.noise_depth, args.noise_poses, args.noise_labels)
     folder = make_scene(args.root, args.name, seed=args.seed, frames=args.frames, height=args.height,
-                        width=args.width, objects=args.objects, noise=noise, overwrite=args.overwrite)
+                        width=args.width, objects=args.objects, noise=noise, without=tuple(args.without),
+                        shift=dict(args.shift), overwrite=args.overwrite)
     print(f"Made {folder}")
     return 0

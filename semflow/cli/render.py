@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from semflow.geometry.cameras import Cameras
 from semflow.geometry.trajectories import PATHS, Trajectory, make_trajectory
 from semflow.rendering.view_renderer import ViewRenderer
 from semflow.utils.errors import ConfigError
@@ -53,25 +54,63 @@ def run(args: argparse.Namespace) -> int:
     # Imported late: the other options' help and errors need none of the engine.
     from semflow.engine.loading import load_run
 
+    wish = checked_wish(args)
+    loaded = load_run(args.run, args.device, args.checkpoint, args.set)
+    scene = choose_scene(args.scene, loaded.scene_names)
+    render_path(loaded, scene, wish, args.out or args.run / "renders" / f"{scene}_{args.path}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line asks to be rendered, checked as far as that can be done without a run.
+
+    Attributes:
+        names: pictures. size: (width, height) or None. path, frames, time, camera: see `make_trajectory`.
+        fps: of the videos. beside: also all pictures beside each other.
+    """
+
+    names: tuple[str, ...]
+    size: tuple[int, int] | None
+    path: str
+    frames: int
+    time: float | None
+    camera: int | None
+    fps: float
+    beside: bool
+
+    def trajectory(self, cameras: Cameras) -> Trajectory:
+        """The views around the training cameras."""
+        found = make_trajectory(self.path, cameras, self.frames, self.time, self.camera)
+        if self.size is None:
+            return found
+        return replace(found, cameras=found.cameras.resized(self.size[1], self.size[0]))
+
+
+def checked_wish(args: argparse.Namespace) -> Wish:
+    """What the options of `add_arguments` ask for.
+
+    Raises:
+        SemflowError: a bad option, or no ffmpeg.
+    """
     names, size = parse_pictures(args.what), parse_size(args.size)
     if not args.fps > 0:
         raise ConfigError(f"fps = {args.fps:g}: must be positive")
     require_ffmpeg()
-    loaded = load_run(args.run, args.device, args.checkpoint, args.set)
-    scene = choose_scene(args.scene, loaded.scene_names)
-    trajectory = make_trajectory(args.path, loaded.cameras(scene), args.frames, args.time, args.camera)
-    if size is not None:
-        trajectory = replace(trajectory, cameras=trajectory.cameras.resized(size[1], size[0]))
-    out = args.out or args.run / "renders" / f"{scene}_{args.path}"
-    palette = make_palette(loaded, scene, trajectory, with_flow="flow" in names)
-    render_pictures(loaded.renderer, scene, trajectory, names, palette, out, args.side_by_side)
+    return Wish(names, size, args.path, args.frames, args.time, args.camera, args.fps, args.side_by_side)
+
+
+def render_path(loaded, scene: str, wish: Wish, out: Path) -> None:
+    """Render the views of a path of a loaded run; writes PNGs and videos to `out`."""
+    trajectory = wish.trajectory(loaded.cameras(scene))
+    palette = make_palette(loaded, scene, trajectory, with_flow="flow" in wish.names)
+    render_pictures(loaded.renderer, scene, trajectory, wish.names, palette, out, wish.beside)
     any_rank(False)  # wait for the pictures of the others
-    for name in () if rank() else names + ((SIDE_BY_SIDE,) if args.side_by_side else ()):
+    for name in () if rank() else wish.names + ((SIDE_BY_SIDE,) if wish.beside else ()):
         files = [picture_path(out, name, i) for i in range(len(trajectory))]
-        write_video(out / f"{name}.mp4", map(read_png, files), args.fps)
+        write_video(out / f"{name}.mp4", map(read_png, files), wish.fps)
         older = len(set((out / name).glob("[0-9]*.png")) - set(files))
         print(f"{out / name}.mp4" + (f" ({older} older pictures of a longer path left in {name}/)" if older else ""))
-    return 0
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

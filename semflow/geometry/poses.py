@@ -45,12 +45,23 @@ def recenter(c2w: np.ndarray) -> np.ndarray:
     return (np.linalg.inv(average_pose(c2w)) @ np.concatenate([c2w, bottom], axis=1))[:, :3]
 
 
+def world_scale(poses_bounds: np.ndarray) -> float:
+    """Units of the scaled world per unit of the world of (T, 17) LLFF rows."""
+    return 1.0 / (NEAR_MARGIN * float(np.percentile(np.asarray(poses_bounds, dtype=np.float64)[:, 15], NEAR_PERCENTILE)))
+
+
+def scaled_vector(poses_bounds: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """A vector (3,) of the world of (T, 17) LLFF rows in the scaled, re-centred world."""
+    matrices = np.asarray(poses_bounds, dtype=np.float64)[:, :15].reshape(-1, 3, 5)
+    return world_scale(poses_bounds) * average_pose(llff_to_opengl(matrices[:, :, :4]))[:3, :3].T @ vector
+
+
 def cameras_from_llff(poses_bounds: np.ndarray, height: int, width: int) -> Cameras:
     """Cameras of (T, 17) LLFF rows for images of `height` x `width`, scaled and re-centred."""
     rows = np.asarray(poses_bounds, dtype=np.float64)
     matrices = rows[:, :15].reshape(-1, 3, 5)
     bounds = rows[:, 15:]
-    scale = 1.0 / (NEAR_MARGIN * np.percentile(bounds[:, 0], NEAR_PERCENTILE))
+    scale = world_scale(rows)
     c2w = llff_to_opengl(matrices[:, :, :4])
     c2w[:, :, 3] *= scale
     stated_width, stated_focal = matrices[0, 1, 4], matrices[0, 2, 4]

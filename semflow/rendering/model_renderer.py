@@ -9,10 +9,13 @@ from torch import Tensor
 
 from semflow.config.schema import RenderConfig
 from semflow.geometry.cameras import Cameras
-from semflow.geometry.spaces import camera_rays
+from semflow.geometry.spaces import Space, camera_rays
 from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
 from semflow.records import View
-from semflow.rendering.dynamic_rays import DynamicQueries, Moment, Pixels, static_pixels
+from semflow.rendering.dynamic_rays import BlendedQueries, Moment, Pixels
+from semflow.rendering.edited_layers import EditedLayer
+from semflow.rendering.edits import SceneEdits, StillEdit
+from semflow.rendering.layers import DynamicQueries, Layer, WholeLayer
 from semflow.rendering.occupancy import SceneGrids, half_a_clip_away
 from semflow.rendering.static_rays import StaticQueries, StaticRays
 from semflow.utils.errors import SemflowError
@@ -36,15 +39,24 @@ class ModelRenderer:
     Args:
         model: the networks, on the device of the scenes. scenes: name -> scene. config: sampling.
         static_only: leave the dynamic field out, as long as it is not trained.
+        edits: scene -> how it is shown otherwise than it is.
     """
 
-    def __init__(self, model: SemanticFlow, scenes: dict[str, SceneContext], config: RenderConfig, static_only: bool = False):
+    def __init__(self, model: SemanticFlow, scenes: dict[str, SceneContext], config: RenderConfig, static_only: bool = False,
+                 edits: dict[str, SceneEdits] | None = None):
+        self.edits = edits or {}
         self.model, self.scenes, self.config, self.static_only = model.eval(), scenes, config, static_only
         self.skips = config.occupancy > 0 and config.flow_density_prior  # uniform logits need every sample
         self.maps: dict[str, ReadyMaps] = {}
         self.grids: dict[str, SceneGrids] = {}
         self.static_key, self.static_chunks = None, []
         self.rays = config.chunk  # rays at once; 0: not chosen yet
+
+    def with_edits(self, edits: dict[str, SceneEdits]) -> ModelRenderer:
+        """A renderer of the same networks that shows scenes with edits; maps and grids are shared."""
+        edited = ModelRenderer(self.model, self.scenes, self.config, self.static_only, edits)
+        edited.maps, edited.grids = self.maps, self.grids
+        return edited
 
     @torch.no_grad()
     def render(self, scene: str, cameras: Cameras, camera: int, time: float, what: frozenset[str]) -> View:
@@ -87,16 +99,34 @@ class ModelRenderer:
         self.rays = self.rays or rays_at_once(self.model, self.config, cameras.c2w.device)
         moment = Moment(cameras, camera, min(max(float(time), 0.0), context.frames - 1.0), "flow" in what)
         static_queries = self.static_queries(scene, moment.time)
-        if not self.static_only:
-            dynamic_queries = DynamicQueries(self.model, context, self.ready_maps(scene), moment, self.scene_grids(scene))
+        space = static_queries.scene.space
+        blended = BlendedQueries(self.layers(scene, moment.time, space), moment, space, self.skips)
         parts = [
-            static_pixels(chunk) if self.static_only
-            else dynamic_queries.render(chunk, static_queries, self.config.flow_density_prior)
-            for chunk in self.static_part(scene, cameras, camera, static_queries)
+            blended.render(chunk, static_queries, self.config.flow_density_prior)
+            for chunk in self.static_part(cameras, camera, static_queries)
         ]
         pixels = Pixels(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
-        depth = cameras.depth(context.space.to_world(pixels.points), camera)
+        depth = cameras.depth(space.to_world(pixels.points), camera)
         return view_of(pixels, depth, (cameras.height, cameras.width), what)
+
+    def layers(self, scene: str, time: float, view: Space) -> list[Layer]:
+        """What is composited with the static field at a time, in rays of a field space."""
+        if self.static_only:
+            return []
+        edits, context = self.edits.get(scene), self.scenes[scene]
+        if edits is None:
+            return [WholeLayer(self.dynamic_queries(scene, time))]
+        found = []
+        for layer in edits.layers:
+            at = layer.clock.at(time, context.frames)
+            queries = self.dynamic_queries(scene, at) if layer.moves else self.own_static_queries(scene, at, None)
+            whole = layer.is_whole_field and view is context.space
+            found.append(WholeLayer(queries) if whole else EditedLayer(layer, edits.membership, queries, view, time))
+        return found
+
+    def dynamic_queries(self, scene: str, time: float) -> DynamicQueries:
+        """What asks the dynamic field of a scene at a time."""
+        return DynamicQueries(self.model, self.scenes[scene], self.ready_maps(scene), time, self.scene_grids(scene))
 
     def ready_maps(self, scene: str) -> ReadyMaps:
         """Projected maps of all frames, kept per scene."""
@@ -113,17 +143,29 @@ class ModelRenderer:
         return self.grids.get(scene)
 
     def static_queries(self, scene: str, time: float) -> StaticQueries:
+        """What asks the static field that a scene is shown with at a time."""
+        edits = self.edits.get(scene)
+        if edits is None:
+            return self.own_static_queries(scene, time, None)
+        if edits.backdrop is not None:
+            renderer, other = edits.backdrop
+            return renderer.static_queries(other, min(time, renderer.scenes[other].frames - 1.0))
+        still = None if edits.still is None else StillEdit(edits.still, edits.membership)
+        return self.own_static_queries(scene, time, still)
+
+    def own_static_queries(self, scene: str, time: float, edit: StillEdit | None) -> StaticQueries:
         """What asks the static field of a scene at a time."""
         context, grids = self.scenes[scene], self.scene_grids(scene)
         source = half_a_clip_away(context, time)
         grid = None if grids is None else grids.static(source)
-        return StaticQueries(self.model, context, self.ready_maps(scene), source, grid)
+        return StaticQueries(self.model, context, self.ready_maps(scene), source, grid, edit)
 
-    def static_part(self, scene: str, cameras: Cameras, camera: int, queries: StaticQueries) -> Iterator[StaticRays]:
+    def static_part(self, cameras: Cameras, camera: int, queries: StaticQueries) -> Iterator[StaticRays]:
         """Static part of all rays of a camera, in chunks; kept until another camera is asked for, if not too large."""
-        context, config = self.scenes[scene], self.config
+        context, config = queries.scene, self.config
         used_source = queries.source if context.image is not None else -1
-        key = (scene, cameras.height, cameras.width, cameras.focal, used_source, *cameras.c2w[camera].flatten().tolist())
+        key = (context.index, queries.model, cameras.height, cameras.width, cameras.focal, used_source,
+               *cameras.c2w[camera].flatten().tolist())
         if key == self.static_key:
             yield from self.static_chunks
             return

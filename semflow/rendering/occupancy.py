@@ -36,11 +36,8 @@ class OccupancyGrid:
 
     def occupied(self, points: Tensor) -> Tensor:
         """(...) bool for points (..., 3)."""
-        resolution = len(self.cells)
-        position = (points - self.box[0]) / self.cell_size
-        outside = ((position < 0) | (position > resolution)).any(-1)
-        x, y, z = position.long().clamp(0, resolution - 1).unbind(-1)
-        return self.cells.flatten()[(z * resolution + y) * resolution + x] | outside
+        outside = ((points < self.box[0]) | (points > self.box[1])).any(-1)
+        return self.cells.flatten()[cell_of(points, self.box, len(self.cells))] | outside
 
     def centres(self) -> Tensor:
         """(M, 3) centres of the occupied cells."""
@@ -58,6 +55,13 @@ class OccupancyGrid:
 
     def __or__(self, other: OccupancyGrid) -> OccupancyGrid:
         return OccupancyGrid(self.cells | other.cells, self.box)
+
+
+def cell_of(points: Tensor, box: Tensor, resolution: int) -> Tensor:
+    """(...) int64 number, x fastest, of the cell of a box (2, 3) that points (..., 3) lie in, or the nearest one."""
+    position = (points - box[0]) / ((box[1] - box[0]) / resolution)
+    x, y, z = position.long().clamp(0, resolution - 1).unbind(-1)
+    return (z * resolution + y) * resolution + x
 
 
 def grid_nodes(box: Tensor, resolution: int) -> Tensor:

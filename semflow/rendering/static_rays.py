@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from semflow.fields.solid import Solid, solid_in_parts
 from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
 from semflow.records import Rays
 from semflow.rendering.compositing import alpha_from_density, sample_distances, transmittance, uniform_weights
+from semflow.rendering.edits import StillEdit
 from semflow.rendering.occupancy import OccupancyGrid
 from semflow.rendering.samples import from_weights, stratified
 
@@ -70,6 +71,11 @@ class StaticRays:
     depth: Tensor
     opacity: Tensor
 
+    def select(self, index: Tensor) -> StaticRays:
+        """The rays at the increasing indices (R',)."""
+        parts = {name: value[index] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return StaticRays(rays=self.rays.select(index), looks=self.looks.of_rays(index), **parts)
+
     @property
     def nbytes(self) -> int:
         """Bytes of the samples."""
@@ -109,19 +115,31 @@ class StaticQueries:
 
     Args:
         model, scene, maps, source: the field, and the frame of its image features.
-        grid: where the field can be seen; None: everything is asked for.
+        grid: where the field can be seen; None: everything is asked for. edit: of its samples.
     """
 
-    def __init__(self, model: SemanticFlow, scene: SceneContext, maps: ReadyMaps, source: int, grid: OccupancyGrid | None):
-        self.model, self.scene, self.maps, self.source, self.grid = model, scene, maps, source, grid
+    def __init__(self, model: SemanticFlow, scene: SceneContext, maps: ReadyMaps, source: int, grid: OccupancyGrid | None,
+                 edit: StillEdit | None = None):
+        self.model, self.scene, self.maps, self.source, self.grid, self.edit = model, scene, maps, source, grid, edit
 
     def solid(self, points: Tensor) -> Solid:
         """Densities of points (N, 3)."""
-        return solid_in_parts(lambda part: self.model.static_solid(self.scene, self.maps, part, self.source), points)
+        return solid_in_parts(self.solid_part, points)
 
-    def looks(self, chosen: Tensor, rays: Rays, solid: Solid) -> Looks:
-        """Looks of the chosen (R, S) samples of rays, whose densities are `solid`."""
-        return Looks(chosen, *self.model.static_appearance(solid, rays.view_dirs[chosen.nonzero()[:, 0]]))
+    def solid_part(self, points: Tensor) -> Solid:
+        """Densities of a part of the points (N, 3)."""
+        solid = self.model.static_solid(self.scene, self.maps, points, self.source)
+        if self.edit is None:
+            return solid
+        _, logits = self.model.static_appearance(solid, torch.zeros_like(points))  # classes do not depend on directions
+        return replace(solid, density=self.edit.density(points, solid.density, logits))
+
+    def looks(self, chosen: Tensor, rays: Rays, u: Tensor, solid: Solid) -> Looks:
+        """Looks of the chosen ones among the samples at u (R, S) of rays, whose densities are `solid`."""
+        rgb, logits = self.model.static_appearance(solid, rays.view_dirs[chosen.nonzero()[:, 0]])
+        if self.edit is not None:
+            rgb = self.edit.rgb(chosen_points(rays, u, chosen), rgb, logits)
+        return Looks(chosen, rgb, logits)
 
     def visible(self, weights: Tensor) -> Tensor:
         """(R, S) bool: samples whose looks count."""
@@ -136,7 +154,7 @@ class StaticQueries:
         alpha = alpha_from_density(asked.density, distances)
         weights = transmittance(1.0 - alpha) * alpha
         chosen = self.visible(weights) & (asked.row >= 0)
-        looks = self.looks(chosen, rays, Solid(asked.density[chosen], asked.hidden[asked.row[chosen]]))
+        looks = self.looks(chosen, rays, asked.u, Solid(asked.density[chosen], asked.hidden[asked.row[chosen]]))
         rgb, logits = looks.integrate(weights, weights if density_prior else uniform_weights(weights))
         return StaticRays(rays, asked.u, distances, asked.density, asked.known, looks, rgb, logits,
                           (weights * asked.u).sum(1), weights.sum(1))
@@ -144,7 +162,7 @@ class StaticQueries:
     def march(self, rays: Rays, u: Tensor) -> Asked:
         """Ask for samples (R, S) from the front until their rays are saturated."""
         distances = sample_distances(u, rays.directions)
-        occupied = self.occupied(rays, u)
+        occupied = self.occupied(rays.at(u))
         step = u.shape[1] if self.grid is None else SEGMENT
         light, parts = torch.ones_like(u[:, 0]), []
         for first in range(0, u.shape[1], step):
@@ -163,15 +181,15 @@ class StaticQueries:
         weights = F.max_pool1d((light * alpha)[:, None], kernel_size=3, stride=1, padding=1)[:, 0]
         edges = (torch.arange(count + 1, device=alpha.device) / count).expand(len(rays), count + 1)
         u = from_weights(edges, weights, samples)
-        occupied = self.occupied(rays, u)
+        occupied = self.occupied(rays.at(u))
         wanted = occupied
         if self.grid is not None:
             wanted = occupied & (light.gather(1, (u * count).long().clamp(max=count - 1)) > SATURATED)
         return self.ask(rays, u, occupied, wanted)
 
-    def occupied(self, rays: Rays, u: Tensor) -> Tensor:
-        """(R, S) bool: the samples at u where the field may be seen."""
-        return torch.ones_like(u, dtype=torch.bool) if self.grid is None else self.grid.occupied(rays.at(u))
+    def occupied(self, points: Tensor) -> Tensor:
+        """(...) bool: points (..., 3) where the field may be seen."""
+        return torch.ones_like(points[..., 0], dtype=torch.bool) if self.grid is None else self.grid.occupied(points)
 
     def ask(self, rays: Rays, u: Tensor, occupied: Tensor, wanted: Tensor) -> Asked:
         """Densities of the wanted ones among samples (R, S)."""

@@ -14,6 +14,7 @@ from semflow.data.synthetic.shapes import Box, Flag, Quad, Sphere
 from semflow.data.synthetic.textures import Bricks, Checks, Stripes, fractal_noise, square_wave, value_noise
 from semflow.data.synthetic.truth import flow_between
 from semflow.geometry.cameras import Cameras
+from semflow.utils.errors import ConfigError
 
 RED = Stripes((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.0, 0)
 
@@ -202,3 +203,20 @@ def test_random_arrangements_keep_everything_in_sight(seed):
     for objects in (("balloon", "ball", "crate"), ("flag", "ball")):
         spec = SceneSpec("room", seed=seed, frames=12, height=27, width=48, objects=objects)
         assert least_share(build_scene(spec)) > 0.005
+
+
+def test_a_scene_without_or_with_displaced_objects_is_the_same_otherwise():
+    kinds = ("balloon", "ball")
+    whole = build_scene(SceneSpec("room", 3, 3, 24, 32, kinds))
+    less = build_scene(SceneSpec("room", 3, 3, 24, 32, kinds, without=("balloon",)))
+    moved = build_scene(SceneSpec("room", 3, 3, 24, 32, kinds, shift=(("ball", (0.5, 0.25, -1.0)),)))
+    assert less.things == tuple(thing for thing in whole.things if thing.kind != "balloon")
+    assert torch.equal(less.cameras.c2w, whole.cameras.c2w) and torch.equal(moved.cameras.c2w, whole.cameras.c2w)
+    for one, two in zip(whole.things, moved.things):
+        expected = one.motion.matrix(1.5)
+        expected[:3, 3] += (0.5, 0.25, -1.0) if one.kind == "ball" else (0, 0, 0)
+        np.testing.assert_allclose(two.motion.matrix(1.5), expected)
+        assert two.texture == one.texture and two.moves == one.moves
+    for change in ({"without": ("crate",)}, {"shift": (("crate", (0, 0, 0)),)}):
+        with pytest.raises(ConfigError, match=f"{next(iter(change))}: 'crate' is not among the objects balloon, ball"):
+            SceneSpec("room", 3, 3, 24, 32, kinds, **change)

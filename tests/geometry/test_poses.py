@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from semflow.geometry.poses import average_pose, cameras_from_llff, llff_to_opengl, opengl_to_llff, recenter
+from semflow.geometry.poses import average_pose, cameras_from_llff, llff_to_opengl, opengl_to_llff, recenter, scaled_vector
 
 
 def rotations(count: int, spread: float, seed: int = 0) -> np.ndarray:
@@ -99,3 +99,21 @@ def test_the_rows_are_not_edited(rows):
     before = rows.copy()
     cameras_from_llff(rows, 270, 480)
     np.testing.assert_array_equal(rows, before)
+
+
+def test_vectors_follow_the_scaled_world():
+    """Two points of the file's world, both taken into the cameras' world by hand, differ by the scaled vector."""
+    rng = np.random.default_rng(0)
+    rows = np.stack([llff_row(rng) for _ in range(4)])
+    vector = np.array([0.3, -1.0, 2.0])
+    shifted = rows.copy()
+    matrices = shifted[:, :15].reshape(-1, 3, 5)
+    matrices[:1, :, 3] += vector  # one camera moved: it moves by the vector, less the share of the average
+    one, two = (cameras_from_llff(r, 8, 8).c2w[0, :, 3].numpy() for r in (rows, shifted))
+    np.testing.assert_allclose(two - one, 0.75 * scaled_vector(rows, vector), atol=1e-5)
+
+
+def llff_row(rng) -> np.ndarray:
+    """A pose at a random place, turned by a little, with bounds 2 and 9."""
+    place = np.concatenate([np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]]), rng.normal(size=(3, 1)), [[8], [8], [9]]], axis=1)
+    return np.concatenate([place.reshape(-1), [2.0, 9.0]])

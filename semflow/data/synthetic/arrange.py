@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import colorsys
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from semflow.data.synthetic.motion import Hover, Path, Roll, Slide, Still
+from semflow.data.synthetic.motion import Displaced, Hover, Path, Roll, Slide, Still
 from semflow.data.synthetic.raycast import draw_all, make_view, single_threaded
 from semflow.data.synthetic.scene import Scene, SceneSpec, Thing, arc_cameras
 from semflow.data.synthetic.shapes import Box, Flag, Quad, Sphere
@@ -186,7 +187,7 @@ def build_scene(spec: SceneSpec) -> Scene:
     """The scene of a specification; equal specifications give equal scenes.
 
     Arrangements are drawn until every moving thing stays in sight in every training frame; where none of them
-    manages that, the best one is taken.
+    manages that, the best one is taken. What the specification leaves out or displaces is left out or displaced then.
     """
     rng = spec.generator("arrangement")
     best, best_share = None, -1.0
@@ -197,4 +198,12 @@ def build_scene(spec: SceneSpec) -> Scene:
             best, best_share = scene, share
         if share >= ENOUGH_SHARE:
             break
-    return best
+    return changed(best)
+
+
+def changed(scene: Scene) -> Scene:
+    """A scene without what its specification leaves out, and with displaced what it displaces."""
+    shifts = dict(scene.spec.shift)
+    things = [replace(thing, motion=Displaced(thing.motion, shifts[thing.kind])) if thing.kind in shifts else thing
+              for thing in scene.things if thing.kind not in scene.spec.without]
+    return replace(scene, things=tuple(things))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +63,7 @@ class CameraTruth:
 
 def make_scene(root: Path, name: str, *, seed: int = 0, frames: int = 12, height: int = 135, width: int = 240,
                objects: tuple[str, ...] = ("balloon", "ball", "crate"), noise: NoiseSpec = NO_NOISE,
+               without: tuple[str, ...] = (), shift: Mapping[str, tuple[float, float, float]] | None = None,
                overwrite: bool = False) -> Path:
     """Write a synthetic scene with exact truth in the Semantic Dynamic Scene layout.
 
@@ -75,6 +76,8 @@ def make_scene(root: Path, name: str, *, seed: int = 0, frames: int = 12, height
         width: width of images_2.
         objects: kinds of the moving objects.
         noise: noise on flow, depth, poses and labels; `truth/` stays exact.
+        without: kinds of objects that are left out; cameras, room and all other objects are the same as with them.
+        shift: kind -> vector in world units of the scene, by which those objects are displaced; all else is the same.
         overwrite: replace an existing synthetic scene.
 
     Returns:
@@ -84,7 +87,7 @@ def make_scene(root: Path, name: str, *, seed: int = 0, frames: int = 12, height
         DataError: the folder exists and may not be replaced, or the root has other classes.
         ConfigError: a value is out of range.
     """
-    spec = SceneSpec(name, seed, frames, height, width, tuple(objects), noise)
+    spec = SceneSpec(name, seed, frames, height, width, tuple(objects), noise, tuple(without), tuple((shift or {}).items()))
     folder = Path(root) / name
     check_target(folder, overwrite)
     write_shared_files(Path(root))

@@ -119,3 +119,15 @@ class Hover:
         shape = np.diag(np.array(self.radii) * [pulse**-0.5, pulse, pulse**-0.5])
         lean = rotation("z", self.lean * math.sin(2 * math.pi * since / (1.7 * self.period) + 0.6))
         return affine(lean @ shape @ rotation("y", self.spin * since), self.path.at(time))
+
+
+@dataclass(frozen=True)
+class Displaced:
+    """Another motion, put elsewhere by a world vector."""
+
+    motion: Motion
+    shift: tuple[float, float, float]
+
+    def matrix(self, time: float) -> np.ndarray:
+        """(4, 4) matrix of the other motion, moved."""
+        return affine(np.eye(3), np.array(self.shift)) @ self.motion.matrix(time)

@@ -60,6 +60,8 @@ class SceneSpec:
         width: width of the images in images_2.
         objects: kinds of the moving objects, of `MOVING`; may repeat.
         noise: noise on flow, depth, poses and labels.
+        without: kinds of `objects` that are left out; everything else stays where it is.
+        shift: kinds of `objects` that are displaced by world vectors; everything else stays.
     """
 
     name: str
@@ -69,6 +71,8 @@ class SceneSpec:
     width: int = 240
     objects: tuple[str, ...] = ("balloon", "ball", "crate")
     noise: NoiseSpec = NO_NOISE
+    without: tuple[str, ...] = ()
+    shift: tuple[tuple[str, tuple[float, float, float]], ...] = ()
 
     def __post_init__(self):
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
@@ -81,6 +85,10 @@ class SceneSpec:
         for kind in self.objects:
             if kind not in MOVING:
                 raise ConfigError(f"objects: unknown kind {kind!r}, choose among {', '.join(MOVING)}")
+        for key, kinds in (("without", self.without), ("shift", [kind for kind, _ in self.shift])):
+            for kind in kinds:
+                if kind not in self.objects:
+                    raise ConfigError(f"{key}: {kind!r} is not among the objects {', '.join(self.objects)}")
 
     def generator(self, purpose: str) -> np.random.Generator:
         """A random generator of its own for each purpose, so that none disturbs another."""
