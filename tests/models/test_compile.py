@@ -24,20 +24,41 @@ def step(model, frame: int) -> tuple[float, dict[str, torch.Tensor]]:
     return total.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("encoding", ["frequency", "planes"])
-def test_losses_and_gradients_are_those_of_the_plain_networks(capsys, encoding):
+def assert_same_steps(plain, compiled, frame: int) -> None:
+    (total, gradients), (other_total, others) = step(plain, frame), step(compiled, frame)
+    assert other_total == pytest.approx(total, rel=1e-5)
+    assert others.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(others[name], gradient, rtol=1e-3, atol=1e-5 * scale + 1e-8, msg=name)
+
+
+@pytest.fixture(params=["frequency", "planes"])
+def models(request):
+    """The same networks plain, and to be compiled."""
     torch._dynamo.reset()
-    plain, compiled = (tiny_model(encoding=encoding, flow_encoding=encoding) for _ in range(2))
+    plain, compiled = (tiny_model(encoding=request.param, flow_encoding=request.param) for _ in range(2))
     compiled.compile_networks()
     assert plain.state_dict().keys() == compiled.state_dict().keys()
+    return plain, compiled
+
+
+@pytest.mark.slow
+def test_the_networks_are_traced_once_for_all_frames_and_give_the_same(capsys, models):
+    """Traced as for compilation, and run by torch's own kernels: no compiler is needed."""
+    for part, name in ((models[1].static, "samples_at"), (models[1].dynamic, "samples_at"), (models[1].flow, "velocity_at"),
+                       (models[1].aggregator.attention, "forward")):
+        method = getattr(part, name)
+        method.compiled = torch.compile(method.method, dynamic=True, backend="aot_eager")
     graphs = []
     for frame in (1, 2, 0, 3):
-        (total, gradients), (other_total, others) = step(plain, frame), step(compiled, frame)
-        assert other_total == pytest.approx(total, rel=1e-5)
-        assert others.keys() == gradients.keys()
-        for name, gradient in gradients.items():
-            torch.testing.assert_close(others[name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()) + 1e-8, msg=name)
+        assert_same_steps(*models, frame)
         graphs.append(counters["stats"]["unique_graphs"])
     assert graphs[0] >= 4 and graphs[1:] == graphs[:1] * 3 and "uncompiled" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
+def test_a_compiler_changes_nothing(capsys, models):
+    assert_same_steps(*models, 1)
+    assert "uncompiled" not in capsys.readouterr().out
