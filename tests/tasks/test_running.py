@@ -1,5 +1,7 @@
 """Doing jobs: order, failures, times, what is done already."""
 
+import os
+import signal
 import sys
 from dataclasses import replace
 
@@ -122,11 +124,11 @@ def test_an_interruption_stops_the_processes_gently(tmp_path, scripts, monkeypat
     scripts["long"] = (
         "import pathlib, signal, sys, time\n"
         f"def save(*_):\n    pathlib.Path({str(saved)!r}).touch()\n    sys.exit(0)\n"
-        f"signal.signal(signal.SIGINT, save)\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)")
+        f"signal.signal(signal.SIGTERM, save)\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)")
 
     def interrupt(seconds):
         if ready.exists():
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(running.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from semflow.config.parser import config_to_text
 from semflow.engine.benchmark_quality import read_evaluation
 from semflow.engine.benchmark_report import commit
 from semflow.engine.checkpoint import all_checkpoints
+from semflow.engine.interrupt import GracefulStop
 from semflow.engine.run_folder import RunState
 from semflow.tasks.reproduce.plan import Job, total_steps
 from semflow.utils.errors import SemflowError
@@ -131,7 +131,7 @@ class Worker:
     def stop(self) -> None:
         """Ask the process to stop - training saves first - and wait."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.terminate()
             self.process.wait()
             note_time(self.job, self.phase, time.monotonic() - self.started, self.device)
 
@@ -169,8 +169,11 @@ def run_jobs(jobs: Sequence[Job], every: int, devices: Sequence[str], say: Calla
     workers = [Worker(device, threads_each(devices)) for device in devices]
     queue = Queue(left, every, say)
     try:
-        while queue.step(workers):
-            time.sleep(POLL_SECONDS)
+        with GracefulStop() as stop:
+            while queue.step(workers):
+                time.sleep(POLL_SECONDS)
+                if stop.requested:
+                    raise KeyboardInterrupt
     except BaseException:
         for worker in workers:
             worker.stop()
