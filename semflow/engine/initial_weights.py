@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from semflow.encoders.positional import PlaneEncoding
 from semflow.engine.checkpoint import load_checkpoint
 from semflow.models.semantic_flow import SemanticFlow
 from semflow.utils.errors import CheckpointError
@@ -11,8 +12,18 @@ from semflow.utils.errors import CheckpointError
 PER_SCENE = ("encoding.space.", "encoding.time.", "encoding.boxes", "encoding.codes")
 
 
+def own_names(model: SemanticFlow) -> set[str]:
+    """Names of the weights that a new scene starts with: its planes and codes, and the densities that are read from planes.
+
+    A trained density head finds solid matter or nothing anywhere in planes that it has never seen, and no gradient leads out
+    of either. New planes start as a fog, like those of any other run.
+    """
+    heads = [f"{name}.density." for name in ("static", "dynamic") if isinstance(getattr(model, name).encoding, PlaneEncoding)]
+    return {name for name in model.state_dict() if name.startswith(tuple(heads)) or any(part in name for part in PER_SCENE)}
+
+
 def start_from(model: SemanticFlow, checkpoint: str | Path) -> int:
-    """Copy the shared weights of a checkpoint into a model; planes and codes belong to their scenes and stay as they are.
+    """Copy the shared weights of a checkpoint into a model; those of `own_names` stay as they are.
 
     Returns:
         Number of tensors taken over.
@@ -20,8 +31,8 @@ def start_from(model: SemanticFlow, checkpoint: str | Path) -> int:
     Raises:
         CheckpointError: the file is broken, or its networks have other sizes or classes.
     """
-    state, own = load_checkpoint(checkpoint)["model"], model.state_dict()
-    shared = {name: value for name, value in own.items() if not any(part in name for part in PER_SCENE)}
+    state, kept = load_checkpoint(checkpoint)["model"], own_names(model)
+    shared = {name: value for name, value in model.state_dict().items() if name not in kept}
     for name, value in shared.items():
         if name not in state or state[name].shape != value.shape:
             raise CheckpointError(f"{checkpoint}: {name} is missing or of another shape; init needs a run with the same "

@@ -155,7 +155,7 @@ def test_nerf_and_time_drops_terms_and_features_and_keeps_the_rest():
     base, config = config_from_file(CONFIGS / "laptop.txt"), config_from_file(NERF_TIME)
     before, after = nonzero(base.dynamic_stage.losses), nonzero(config.dynamic_stage.losses)
     assert after == {name: weight for name, weight in before.items() if name in after}
-    assert set(after) == {"rgb_full", "rgb_dynamic", "semantic_full", "semantic_dynamic", "depth_dynamic", "plane_variation"}
+    assert set(after) == {"rgb_full", "rgb_dynamic", "semantic_full", "semantic_dynamic", "plane_variation"}
     assert config.dynamic_stage.steps == base.static_stage.steps + base.dynamic_stage.steps
     others = {key for key in config_differences(base, config) if ".losses." not in key}
     assert others == {"out", "model.aggregator", "static_stage.steps", "dynamic_stage.steps", "dynamic_stage.decay_steps",

@@ -211,18 +211,28 @@ def test_bf16_trains_the_fields_and_keeps_renderings_in_float32(config):
 
 
 def test_adaptation_starts_from_shared_weights(config, tmp_path):
-    """From two scenes to one: planes and scene codes are those of the new scene, not of the first."""
+    """From two scenes to one: planes and scene codes are those of the new scene, not of the first; densities start as a fog."""
     config = replace(config, model=replace(config.model, scene_code=3), data=replace(config.data, scenes=("one", "two")))
     train(config)
     start = str(RunFolder(config.out).require_checkpoint())
     other = replace(config, out=str(tmp_path / "adapted"), init=start, data=replace(config.data, scenes=("two",)))
     scratch = Trainer(replace(other, init="", out=str(tmp_path / "scratch"))).model.state_dict()
     own, trained = Trainer(other).model.state_dict(), weights(config.out)
-    per_scene = {name for name in own if ".encoding." in name}
+    per_scene = {name for name in own if ".encoding." in name or ".density." in name}
+    assert not own["static.density.weight"].any() and trained["static.density.weight"].any()
     assert {"flow.encoding.codes", "static.encoding.space.0", "dynamic.encoding.time.1"} <= per_scene
     assert_same({name: own[name] for name in own if name not in per_scene},
                 {name: trained[name] for name in own if name not in per_scene})
     assert_same({name: own[name] for name in per_scene}, {name: scratch[name] for name in per_scene})
+
+
+def test_densities_of_frequencies_are_taken_over(config, tmp_path):
+    """Places mean the same in every scene there; only planes are new."""
+    config = replace(config, model=replace(config.model, encoding="frequency"))
+    train(config)
+    start = str(RunFolder(config.out).require_checkpoint())
+    own = Trainer(replace(config, out=str(tmp_path / "adapted"), init=start)).model.state_dict()
+    assert_same(own, weights(config.out))
 
 
 def test_adaptation_refuses_other_sizes(config, tmp_path):
