@@ -42,10 +42,18 @@ def test_samples_belong_to_the_nearest_instance_of_their_class(scenery):
     front = torch.tensor([0.0, 0.0, 0.11])
     points = torch.cat([torch.tensor(TWO) + shift + front, torch.tensor([[0.5, 0.5, -0.3]])])
     groups = scenery.regions.groups(points, one_hot_logits(torch.tensor([BALL] * 3)), 2)
-    hidden = scenery.regions.moving.out_of_reach[groups]
-    assert groups[0] != groups[1] and hidden.tolist() == [False, False, True]
+    chosen = scenery.select(["ball"], [], "e").moving[groups]
+    assert groups[0] != groups[1] and chosen.tolist() == [True, True, False]
+    assert not scenery.regions.moving.never_seen[groups].any()
     again = scenery.regions.groups(points, one_hot_logits(torch.tensor([BALL, RIGHT, BALL])), 2)
     assert again[1] not in groups.tolist() and again[0] == groups[0]
+
+
+def test_what_hides_behind_an_instance_is_removed_with_it_and_never_shown(scenery):
+    at = torch.tensor(TWO[0]) + Balls().shift
+    behind = at + 0.45 * (at - SPACE.from_world(CAMERAS.center(1))) / (at - SPACE.from_world(CAMERAS.center(1)))[2].abs()
+    group = scenery.regions.groups(behind[None], one_hot_logits(torch.tensor([BALL])), 1)
+    assert scenery.select(["ball"], [], "e").moving[group] and scenery.regions.moving.never_seen[group]
 
 
 def test_what_the_cameras_never_see_is_no_instance():

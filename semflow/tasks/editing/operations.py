@@ -53,9 +53,9 @@ class Request:
     values: Any
     where: str
 
-    def out_of_reach(self, layer: LayerEdit) -> Tensor:
+    def never_seen(self, layer: LayerEdit) -> Tensor:
         """(G,) bool groups of a layer that nobody has seen, and that are not shown elsewhere."""
-        return (self.regions.moving if layer.moves else self.regions.still).out_of_reach
+        return (self.regions.moving if layer.moves else self.regions.still).never_seen
 
 
 def apply(shown: Shown, edit: Edit, selection: Selection, regions: Regions, where: str) -> Shown:
@@ -132,7 +132,7 @@ def duplicate(shown: Shown, selection: Selection, request: Request) -> Shown:
     if name in shown.copies or name in (*request.regions.label_map.names, "moving", "static"):
         raise ConfigError(f"{request.where}.as = {name!r}: this name is taken; choose another")
     source = with_still_layer(shown, selection, request)
-    copies = [restricted(layer, selection.of(layer) & ~request.out_of_reach(layer)) for layer in source.layers]
+    copies = [restricted(layer, selection.of(layer) & ~request.never_seen(layer)) for layer in source.layers]
     copies = [replace(placed(copy, shift_of(request, copy)), name=name) for copy in copies]
     return tidy(replace(shown, layers=(*shown.layers, *copies)))
 
@@ -171,7 +171,7 @@ def rearranged(shown: Shown, selection: Selection, request: Request, change: Cal
     for layer in source.layers:
         chosen = selection.of(layer) & (layer.treatment.opacity > 0)
         layers += [restricted(layer, ~chosen)]
-        chosen = chosen & ~request.out_of_reach(layer)
+        chosen = chosen & ~request.never_seen(layer)
         if chosen.any():
             layers += [change(restricted(layer, chosen), chosen)]
     return tidy(replace(source, layers=tuple(layers)))
@@ -182,7 +182,7 @@ def with_still_layer(shown: Shown, selection: Selection, request: Request) -> Sh
     chosen = selection.still & (shown.still.opacity > 0)
     if not chosen.any():
         return shown
-    layer = LayerEdit(shown.still.faded(~chosen | request.regions.still.out_of_reach, 0.0), moves=False)
+    layer = LayerEdit(shown.still.faded(~chosen | request.regions.still.never_seen, 0.0), moves=False)
     return replace(shown, layers=(*shown.layers, layer), still=shown.still.faded(chosen, 0.0))
 
 
