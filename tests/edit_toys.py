@@ -10,7 +10,7 @@ from semflow.fields.solid import Solid
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import make_space
 from semflow.records import LabelMap, View
-from semflow.rendering.edits import Layer, SceneEdits, Treatment
+from semflow.rendering.edits import LayerEdit, SceneEdits, Treatment
 from semflow.rendering.model_renderer import ModelRenderer
 
 EVERYTHING = frozenset({"rgb", "semantic", "depth", "flow", "entropy", "dynamic", "static"})
@@ -53,9 +53,9 @@ def renderer_of(model=None, **config) -> ModelRenderer:
     return ModelRenderer(model or Balls(), {"toy": context}, RenderConfig(**({"samples": 96, "occupancy": 0} | config)))
 
 
-def layer(opacity=(1.0, 1.0, 1.0), **changes) -> Layer:
+def layer(opacity=(1.0, 1.0, 1.0), **changes) -> LayerEdit:
     """A layer of the dynamic field with the opacities of the classes."""
-    return Layer(Treatment(torch.tensor(opacity), torch.eye(3).repeat(3, 1, 1)), **changes)
+    return LayerEdit(Treatment(torch.tensor(opacity), torch.eye(3).repeat(3, 1, 1)), **changes)
 
 
 def shot(renderer: ModelRenderer, layers=None, time: float = 1.0, camera: int = 1, **edits) -> View:

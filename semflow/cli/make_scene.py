@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without", action="append", default=[], metavar="KIND",
                         help="leave out the objects of this kind, all else unchanged; may be given several times")
     parser.add_argument("--shift", type=parse_shift, action="append", default=[], metavar="KIND:X,Y,Z",
-                        help="displace the objects of this kind by a world vector, all else unchanged; may be given several times")
+                        help="displace the objects of this kind by a world vector, all else unchanged; may be repeated")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing synthetic scene")
 
 

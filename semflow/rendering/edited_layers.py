@@ -11,7 +11,7 @@ from semflow.geometry.spaces import Space
 from semflow.models.semantic_flow import scene_box
 from semflow.records import FieldSamples
 from semflow.rendering.compositing import alpha_from_density
-from semflow.rendering.edits import Layer, Membership, faded_alpha
+from semflow.rendering.edits import LayerEdit, Membership, faded_alpha
 from semflow.rendering.layers import DynamicQueries, LayerSamples, ask, spread, step_offset
 from semflow.rendering.static_rays import StaticQueries, StaticRays
 
@@ -66,7 +66,7 @@ class EditedLayer:
         time: of the view.
     """
 
-    def __init__(self, layer: Layer, membership: Membership, queries: DynamicQueries | StaticQueries, view: Space,
+    def __init__(self, layer: LayerEdit, membership: Membership, queries: DynamicQueries | StaticQueries, view: Space,
                  time: float):
         self.layer, self.membership, self.queries, self.time = layer, membership, queries, time
         self.frames, self.own, self.view = queries.scene.frames, queries.scene.space, view

@@ -96,7 +96,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerEdit:
     """Things of one field, shown together.
 
     Attributes:
@@ -136,7 +136,7 @@ class SceneEdits:
     """
 
     membership: Membership
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerEdit, ...]
     still: Treatment | None = None
     backdrop: tuple[Any, str] | None = None
 

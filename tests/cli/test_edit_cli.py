@@ -37,12 +37,17 @@ def call(*arguments) -> int:
     return edit.run(parsed(*arguments))
 
 
+def done(folder) -> list[str]:
+    """The operations of the edit file in a folder."""
+    return [item["do"] for item in json.loads((folder / "edits.json").read_text())["edits"]]
+
+
 def test_results_lie_beside_the_edits_and_a_replay_is_identical(asked, tmp_path, capsys):
     options = ("--move", "ball:0.3,0.1,0", "--recolour", "ball:#0000ff", "--move", "ball:0,0.1,0", "--opacity", "right:0.5")
     assert call("--run", tmp_path, *options, "--name", "one", *SHORT) == 0
     out = tmp_path / "edits" / "one"
     assert {p.name for p in out.iterdir()} == {"edits.json", "before_after.png", "rgb", "rgb.mp4"}
-    assert [e["do"] for e in json.loads((out / "edits.json").read_text())["edits"]] == ["move", "recolour", "move", "opacity"]
+    assert done(out) == ["move", "recolour", "move", "opacity"]
     assert str(out / "edits.json") in capsys.readouterr().out
     assert call("--run", tmp_path, "--edits", out / "edits.json", "--name", "two", *SHORT) == 0
     for name in ("edits.json", "before_after.png", "rgb/0000.png", "rgb/0001.png"):
@@ -61,7 +66,7 @@ def test_before_and_after_differ_where_something_is_removed(asked, tmp_path):
 def test_a_file_comes_before_the_options(asked, tmp_path):
     (tmp_path / "e.json").write_text('{"version": 1, "edits": [{"do": "remove", "what": ["right"]}]}')
     call("--run", tmp_path, "--freeze", "moving:1", "--edits", tmp_path / "e.json", "--out", tmp_path / "o", *SHORT)
-    assert [e["do"] for e in json.loads((tmp_path / "o" / "edits.json").read_text())["edits"]] == ["remove", "freeze"]
+    assert done(tmp_path / "o") == ["remove", "freeze"]
 
 
 def test_the_list_names_what_is_there(asked, tmp_path, capsys):
@@ -76,7 +81,8 @@ def test_the_list_names_what_is_there(asked, tmp_path, capsys):
 @pytest.mark.parametrize(("option", "record"), [
     (("--keep", "ball+static"), {"do": "keep", "what": ["ball", "static"]}),
     (("--recolour", "ball#1:#ff8000"), {"do": "recolour", "what": ["ball#1"], "colour": [1.0, 0.502, 0.0]}),
-    (("--duplicate", "10,4@2:twin:0.1,0,-1"), {"do": "duplicate", "what": ["10,4@2"], "as": "twin", "by": [0.1, 0.0, -1.0]}),
+    (("--duplicate", "10,4@2:twin:0.1,0,-1"),
+     {"do": "duplicate", "what": ["10,4@2"], "as": "twin", "by": [0.1, 0.0, -1.0]}),
     (("--speed", "ball:-1"), {"do": "speed", "what": ["ball"], "factor": -1.0}),
     (("--background", "runs/a:room"), {"do": "background", "run": "runs/a", "scene": "room"}),
     (("--background", "room"), {"do": "background", "scene": "room"})])
@@ -86,8 +92,9 @@ def test_options_are_records_of_the_file(option, record):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ((), "no edits are given"), (("--move", "ball"), "write it as WHAT:X,Y,Z"), (("--move", "ball:1,b,2"), "write it as WHAT:X,Y,Z"),
-    (("--move", "ball:1,2"), r"--move ball:1,2.by = .*: must be three numbers"), (("--recolour", "ball:red"), "#RRGGBB"),
+    ((), "no edits are given"), (("--move", "ball"), "write it as WHAT:X,Y,Z"),
+    (("--move", "ball:1,b,2"), "write it as WHAT:X,Y,Z"), (("--recolour", "ball:red"), "#RRGGBB"),
+    (("--move", "ball:1,2"), r"--move ball:1,2.by = .*: must be three numbers"),
     (("--opacity", "ball:2"), r"value = 2.0: must be a number between 0 and 1"), (("--remove", "ball:1"), "write it as WHAT$"),
     (("--remove", "cat"), r"edits\[0\].what = 'cat'"), (("--remove", "ball", "--size", "5"), "WIDTHxHEIGHT")])
 def test_bad_options_are_one_line_and_write_nothing(asked, tmp_path, arguments, message):

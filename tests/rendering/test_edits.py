@@ -99,7 +99,8 @@ def test_colours_are_multiplied_and_clipped():
     swap = torch.tensor([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     treatment = Treatment.none(3).recolored(torch.tensor([False, True, False]), swap)
     rgb = torch.tensor([[0.9, 0.1, 0.2], [0.9, 0.1, 0.2]])
-    torch.testing.assert_close(treatment.colored(rgb, torch.tensor([0, 1])), torch.tensor([[0.9, 0.1, 0.2], [0.1, 1.0, 0.2]]))
+    found = treatment.colored(rgb, torch.tensor([0, 1]))
+    torch.testing.assert_close(found, torch.tensor([[0.9, 0.1, 0.2], [0.1, 1.0, 0.2]]))
     again = treatment.recolored(torch.tensor([False, True, False]), 0.5 * torch.eye(3))
     torch.testing.assert_close(again.color[1], 0.5 * swap)
 

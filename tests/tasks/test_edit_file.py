@@ -9,7 +9,8 @@ from semflow.utils.errors import ConfigError
 
 EDITS = [
     {"do": "remove", "what": ["balloon"]}, {"do": "keep", "what": ["ball#1", "static"]},
-    {"do": "recolour", "what": ["3"], "colour": [1, 0.5, 0], "strength": 0.5}, {"do": "opacity", "what": ["ball"], "value": 0.25},
+    {"do": "recolour", "what": ["3"], "colour": [1, 0.5, 0], "strength": 0.5},
+    {"do": "opacity", "what": ["ball"], "value": 0.25},
     {"do": "move", "what": ["120,64@5"], "by": [0.2, 0, -1]}, {"do": "rotate", "what": ["ball"], "degrees": [0, 30, 0]},
     {"do": "scale", "what": ["ball"], "factor": 2}, {"do": "duplicate", "what": ["ball"], "as": "twin", "by": [0, 1, 0]},
     {"do": "delay", "what": ["ball"], "frames": 2.5}, {"do": "speed", "what": ["ball"], "factor": -1, "from": 3},

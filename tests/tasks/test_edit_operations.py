@@ -130,7 +130,7 @@ def test_static_things_move_too(edited):
 @pytest.mark.parametrize(("records", "message"), [
     ([of("delay", "right", frames=1)], r"edits\[0\].what: names something of the static field"),
     ([of("duplicate", "ball", **{"as": "wall"})], r"edits\[0\].as = 'wall': this name is taken"),
-    ([of("duplicate", "ball", **{"as": "a"}), of("duplicate", "ball", **{"as": "a"})], r"edits\[1\].as = 'a': this name is taken"),
+    (2 * [of("duplicate", "ball", **{"as": "a"})], r"edits\[1\].as = 'a': this name is taken"),
     ([{"do": "background", "scene": "toy"}, of("remove", "wall")], r"edits\[1\]: the background has been swapped before"),
     ([{"do": "background", "scene": "other"}], r"edits\[0\].scene = 'other': the run holds toy"),
     ([of("remove", "cat")], r"edits\[0\].what = 'cat': is nothing in scene toy")])

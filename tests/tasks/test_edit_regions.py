@@ -40,12 +40,20 @@ def test_samples_belong_to_the_nearest_instance_of_their_class(scenery):
     """What is far from all instances of its class is in a group of its own."""
     shift = 2 * Balls().shift
     front = torch.tensor([0.0, 0.0, 0.11])
-    points = torch.stack([torch.tensor(TWO[0]) + shift + front, torch.tensor(TWO[1]) + shift + front, torch.tensor([0.5, 0.5, -0.3])])
+    points = torch.cat([torch.tensor(TWO) + shift + front, torch.tensor([[0.5, 0.5, -0.3]])])
     groups = scenery.regions.groups(points, one_hot_logits(torch.tensor([BALL] * 3)), 2)
-    hidden = scenery.regions.moving.out_of_reach[groups]
-    assert groups[0] != groups[1] and hidden.tolist() == [False, False, True]
+    chosen = scenery.select(["ball"], [], "e").moving[groups]
+    assert groups[0] != groups[1] and chosen.tolist() == [True, True, False]
+    assert not scenery.regions.moving.never_seen[groups].any()
     again = scenery.regions.groups(points, one_hot_logits(torch.tensor([BALL, RIGHT, BALL])), 2)
     assert again[1] not in groups.tolist() and again[0] == groups[0]
+
+
+def test_what_hides_behind_an_instance_is_removed_with_it_and_never_shown(scenery):
+    at = torch.tensor(TWO[0]) + Balls().shift
+    behind = at + 0.45 * (at - SPACE.from_world(CAMERAS.center(1))) / (at - SPACE.from_world(CAMERAS.center(1)))[2].abs()
+    group = scenery.regions.groups(behind[None], one_hot_logits(torch.tensor([BALL])), 1)
+    assert scenery.select(["ball"], [], "e").moving[group] and scenery.regions.moving.never_seen[group]
 
 
 def test_what_the_cameras_never_see_is_no_instance():
@@ -103,7 +111,7 @@ def test_components_and_their_sizes(monkeypatch):
 
 
 def test_a_still_ball_that_another_passes_keeps_its_number():
-    """Two frames of one thing are one region only if the flow, not nearness at other times, joins them."""
+    """Things are joined along the flow, not by nearness at other times: the first comes to where the second was."""
     row = Balls(centres=((-0.4, 0.0, 0.0), (0.0, 0.0, 0.0)), radius=0.1, velocity=(0.1, 0.0, 0.0))
     far = find_regions(renderer_of(row), "toy", LABELS)
-    assert [item.name for item in far.instances if item.moves] == ["ball#1", "ball#2"]  # at frame 4 the first is where the second was
+    assert [item.name for item in far.instances if item.moves] == ["ball#1", "ball#2"]

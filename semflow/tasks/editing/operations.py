@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semflow.rendering.edits import Layer, Treatment
+from semflow.rendering.edits import LayerEdit, Treatment
 from semflow.tasks.editing.edit_file import Edit
 from semflow.tasks.editing.regions import Regions
 from semflow.tasks.editing.selection import Selection
@@ -29,7 +29,7 @@ class Shown:
         still: the static field. backdrop: what is shown instead of it, see `SceneEdits`.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerEdit, ...]
     still: Treatment
     backdrop: Any = None
 
@@ -37,7 +37,7 @@ class Shown:
     def unedited(cls, regions: Regions) -> Shown:
         """Both fields as they are."""
         device = regions.moving.box.device
-        return cls((Layer(Treatment.none(regions.moving.groups, device)),), Treatment.none(regions.still.groups, device))
+        return cls((LayerEdit(Treatment.none(regions.moving.groups, device)),), Treatment.none(regions.still.groups, device))
 
     @property
     def copies(self) -> list[str]:
@@ -53,9 +53,9 @@ class Request:
     values: Any
     where: str
 
-    def out_of_reach(self, layer: Layer) -> Tensor:
+    def never_seen(self, layer: LayerEdit) -> Tensor:
         """(G,) bool groups of a layer that nobody has seen, and that are not shown elsewhere."""
-        return (self.regions.moving if layer.moves else self.regions.still).out_of_reach
+        return (self.regions.moving if layer.moves else self.regions.still).never_seen
 
 
 def apply(shown: Shown, edit: Edit, selection: Selection, regions: Regions, where: str) -> Shown:
@@ -112,7 +112,7 @@ def move(shown: Shown, selection: Selection, request: Request) -> Shown:
 
 def rotate(shown: Shown, selection: Selection, request: Request) -> Shown:
     """Turn the selected things about their own centre, about the world's axes x, then y, then z."""
-    def turned(layer: Layer, chosen: Tensor) -> Layer:
+    def turned(layer: LayerEdit, chosen: Tensor) -> LayerEdit:
         return about_centre(layer, chosen, request, rotation(request.values["degrees"]))
 
     return rearranged(shown, selection, request, turned)
@@ -120,7 +120,7 @@ def rotate(shown: Shown, selection: Selection, request: Request) -> Shown:
 
 def scale(shown: Shown, selection: Selection, request: Request) -> Shown:
     """Make the selected things larger or smaller about their own centre."""
-    def scaled(layer: Layer, chosen: Tensor) -> Layer:
+    def scaled(layer: LayerEdit, chosen: Tensor) -> LayerEdit:
         return about_centre(layer, chosen, request, request.values["factor"] * torch.eye(3))
 
     return rearranged(shown, selection, request, scaled)
@@ -132,7 +132,7 @@ def duplicate(shown: Shown, selection: Selection, request: Request) -> Shown:
     if name in shown.copies or name in (*request.regions.label_map.names, "moving", "static"):
         raise ConfigError(f"{request.where}.as = {name!r}: this name is taken; choose another")
     source = with_still_layer(shown, selection, request)
-    copies = [restricted(layer, selection.of(layer) & ~request.out_of_reach(layer)) for layer in source.layers]
+    copies = [restricted(layer, selection.of(layer) & ~request.never_seen(layer)) for layer in source.layers]
     copies = [replace(placed(copy, shift_of(request, copy)), name=name) for copy in copies]
     return tidy(replace(shown, layers=(*shown.layers, *copies)))
 
@@ -165,13 +165,13 @@ ACTIONS = {"remove": remove, "keep": keep, "recolour": recolour, "opacity": opac
            "scale": scale, "duplicate": duplicate, "delay": delay, "speed": speed, "freeze": freeze}
 
 
-def rearranged(shown: Shown, selection: Selection, request: Request, change: Callable[[Layer, Tensor], Layer]) -> Shown:
+def rearranged(shown: Shown, selection: Selection, request: Request, change: Callable[[LayerEdit, Tensor], LayerEdit]) -> Shown:
     """Every layer without what is selected, and what is selected of it changed, as a layer of its own."""
     source, layers = with_still_layer(shown, selection, request), []
     for layer in source.layers:
         chosen = selection.of(layer) & (layer.treatment.opacity > 0)
         layers += [restricted(layer, ~chosen)]
-        chosen = chosen & ~request.out_of_reach(layer)
+        chosen = chosen & ~request.never_seen(layer)
         if chosen.any():
             layers += [change(restricted(layer, chosen), chosen)]
     return tidy(replace(source, layers=tuple(layers)))
@@ -182,11 +182,11 @@ def with_still_layer(shown: Shown, selection: Selection, request: Request) -> Sh
     chosen = selection.still & (shown.still.opacity > 0)
     if not chosen.any():
         return shown
-    layer = Layer(shown.still.faded(~chosen | request.regions.still.out_of_reach, 0.0), moves=False)
+    layer = LayerEdit(shown.still.faded(~chosen | request.regions.still.never_seen, 0.0), moves=False)
     return replace(shown, layers=(*shown.layers, layer), still=shown.still.faded(chosen, 0.0))
 
 
-def restricted(layer: Layer, groups: Tensor) -> Layer:
+def restricted(layer: LayerEdit, groups: Tensor) -> LayerEdit:
     """A layer with the groups (G,) bool alone."""
     return layer if groups.all() else replace(layer, treatment=layer.treatment.faded(~groups, 0.0))
 
@@ -196,19 +196,19 @@ def tidy(shown: Shown) -> Shown:
     return replace(shown, layers=tuple(layer for layer in shown.layers if not layer.treatment.hides_everything))
 
 
-def shift_of(request: Request, layer: Layer) -> Tensor:
+def shift_of(request: Request, layer: LayerEdit) -> Tensor:
     """(T, 4, 4) displacement by the vector of an edit."""
     matrices = torch.eye(4).repeat(request.regions.frames, 1, 1)
     matrices[:, :3, 3] = torch.tensor(request.values["by"])
     return matrices.to(layer.treatment.opacity.device)
 
 
-def placed(layer: Layer, matrices: Tensor) -> Layer:
+def placed(layer: LayerEdit, matrices: Tensor) -> LayerEdit:
     """A layer put elsewhere by (T, 4, 4) world matrices, from where it is."""
     return replace(layer, placement=matrices if layer.placement is None else matrices @ layer.placement)
 
 
-def about_centre(layer: Layer, chosen: Tensor, request: Request, linear: Tensor) -> Layer:
+def about_centre(layer: LayerEdit, chosen: Tensor, request: Request, linear: Tensor) -> LayerEdit:
     """A layer under a linear map (3, 3) about the centre, at each of its frames, of its groups (G,) bool."""
     regions = request.regions
     own = [item for item in regions.instances if item.moves == layer.moves and bool(chosen[item.group])]

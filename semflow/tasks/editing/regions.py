@@ -20,7 +20,7 @@ CELLS = 48  # per axis: the grid that regions are found in, whatever the rendere
 SEEN = 0.05  # opacity of a cell's thickness, times the blending, from which on it belongs to a region
 LEAST_CELLS = 8  # of a region in all its frames; smaller ones, and those below
 LEAST_SHARE = 0.02  # of the largest region of their class, belong to the nearest large one
-REACH = 1.8  # cells around a region that its things may fill; what a class holds elsewhere has never been seen
+REACH = 1.8  # cells around a region that its things may fill
 BEHIND = 2.0  # cells behind the surface that a camera sees, in which something still counts as seen
 VIEW_WIDTH = 96  # pixels of the small views that tell what is seen
 NEAREST_AT_ONCE = 4096
@@ -67,17 +67,19 @@ class Instance:
 class FieldRegions:
     """The instances of one field, and which of them a sample belongs to.
 
-    Groups: every class has two for each of its instances, in order, or a single one where it has none. The second of the
-    two is what lies out of reach: what the field says of its class where no camera has ever looked, behind other things.
-    It is removed with the instance, but never shown elsewhere.
+    Groups: every class has two for each of its instances, in order, and one for the rest. The second of the two is what
+    the field says of the class where no camera has ever looked, behind the instance: it is removed with it, but never
+    shown elsewhere. The rest is far from every instance, like a rim of another thing: it belongs to none.
 
     Args:
         cells: what is seen of the field. component: (M,) int64 connected region of each cell. classes: K.
         box: (2, 3) the grid's.
+        hides: (points (N, 3), label, frame) -> (N,) bool, they are behind what a camera sees of the class.
     """
 
-    def __init__(self, cells: Cells, component: Tensor, classes: int, box: Tensor):
-        self.cells, self.classes, self.box = cells, classes, box
+    def __init__(self, cells: Cells, component: Tensor, classes: int, box: Tensor,
+                 hides: Callable[[Tensor, int, int], Tensor]):
+        self.cells, self.classes, self.box, self.hides = cells, classes, box, hides
         self.first, self.count, self.group_of_cell = [], [], torch.full_like(component, -1)
         total = 0
         for label in range(classes):
@@ -86,11 +88,11 @@ class FieldRegions:
                 self.group_of_cell[(component == region) & (cells.label == label)] = total + 2 * number
             self.first.append(total)
             self.count.append(len(found))
-            total += max(2 * len(found), 1)
+            total += 2 * len(found) + 1
         self.groups = total
-        self.out_of_reach = torch.zeros(total, dtype=torch.bool, device=box.device)
+        self.never_seen = torch.zeros(total, dtype=torch.bool, device=box.device)
         for first, count in zip(self.first, self.count):
-            self.out_of_reach[first + 1 : first + 2 * count : 2] = True
+            self.never_seen[first + 1 : first + 2 * count : 2] = True
         self.nearest: dict[tuple[int, int], Tensor] = {}
 
     def of_samples(self, points: Tensor, label: Tensor, frame: int) -> Tensor:
@@ -106,14 +108,17 @@ class FieldRegions:
         """(CELLS^3,) group, of the instance of a class that is nearest to it, of each cell at a frame; kept."""
         if (label, frame) not in self.nearest:
             here = (self.cells.label == label) & (self.cells.frame == frame) & (self.group_of_cell >= 0)
-            found = torch.full((CELLS**3,), self.first[label] + 1, device=self.box.device)
+            rest = self.first[label] + 2 * self.count[label]
+            found = torch.full((CELLS**3,), rest, device=self.box.device)
             if here.any():
                 all_cells = torch.ones(CELLS, CELLS, CELLS, dtype=torch.bool, device=self.box.device)
                 everywhere = OccupancyGrid(all_cells, self.box)
                 there, groups = self.cells.points[here] / everywhere.cell_size, self.group_of_cell[here]
-                parts = (everywhere.centres() / everywhere.cell_size).split(NEAREST_AT_ONCE)
+                centres = everywhere.centres()
+                parts = (centres / everywhere.cell_size).split(NEAREST_AT_ONCE)
                 distance, row = (torch.cat(values) for values in zip(*(torch.cdist(part, there).min(1) for part in parts)))
-                found = groups[row] + (distance > REACH)
+                hidden = torch.where(self.hides(centres, label, frame), groups[row] + 1, rest)
+                found = torch.where(distance > REACH, hidden, groups[row])
             self.nearest[label, frame] = found
         return self.nearest[label, frame]
 
@@ -180,8 +185,8 @@ def find_regions(renderer: ModelRenderer, scene: str, label_map: LabelMap) -> Re
     still = chosen_cells(still_cells(grids), lambda cells: torch.stack([
         surfaces.show(cells.points, torch.full_like(cells.frame, frame)) for frame in range(context.frames)]).any(0))
     box, classes = grids.box, len(label_map)
-    moving_field = FieldRegions(moving, connected(moving, moving_edges(moving, grids)), classes, box)
-    still_field = FieldRegions(still, connected(still, near_edges(still)), classes, box)
+    moving_field = FieldRegions(moving, connected(moving, moving_edges(moving, grids)), classes, box, surfaces.hide)
+    still_field = FieldRegions(still, connected(still, near_edges(still)), classes, box, surfaces.hide_from_all)
     return Regions(moving_field, still_field, label_map, context.space.to_world, context.frames)
 
 
@@ -190,10 +195,11 @@ class Surfaces:
     """What the training cameras see at their own times.
 
     Attributes:
-        u: (T, h, w) ray parameters. cameras: of these small views. space: the field space.
+        u: (T, h, w) ray parameters. labels: (T, h, w) classes. cameras: of these small views. space: the field space.
     """
 
     u: Tensor
+    labels: Tensor
     cameras: Cameras
     space: Space
 
@@ -202,11 +208,25 @@ class Surfaces:
         shown = torch.zeros_like(frame, dtype=torch.bool)
         for number in frame.unique().tolist():
             own = frame == number
-            uv, in_front = self.cameras.project(self.space.to_world(points[own]), number)
-            x, y = uv[:, 0].long().clamp(0, self.cameras.width - 1), uv[:, 1].long().clamp(0, self.cameras.height - 1)
-            behind = self.space.ray_parameter(points[own], self.cameras, number) - self.u[number, y, x]
-            shown[own] = in_front & self.cameras.inside(uv) & (behind < BEHIND / CELLS)
+            behind, _, visible = self.at(points[own], number)
+            shown[own] = visible & (behind < BEHIND / CELLS)
         return shown
+
+    def hide(self, points: Tensor, label: int, frame: int) -> Tensor:
+        """(N,) bool: points (N, 3) that lie behind what the camera of a frame sees of a class."""
+        behind, labels, visible = self.at(points, frame)
+        return visible & (behind > 0) & (labels == label)
+
+    def hide_from_all(self, points: Tensor, label: int, frame: int) -> Tensor:
+        """The same of any camera, for what does not move."""
+        return torch.stack([self.hide(points, label, number) for number in range(len(self.cameras))]).any(0)
+
+    def at(self, points: Tensor, frame: int) -> tuple[Tensor, Tensor, Tensor]:
+        """How far (in u) points (N, 3) lie behind what a camera sees there, its class, and whether they are in the picture."""
+        uv, in_front = self.cameras.project(self.space.to_world(points), frame)
+        x, y = uv[:, 0].long().clamp(0, self.cameras.width - 1), uv[:, 1].long().clamp(0, self.cameras.height - 1)
+        behind = self.space.ray_parameter(points, self.cameras, frame) - self.u[frame, y, x]
+        return behind, self.labels[frame, y, x], in_front & self.cameras.inside(uv)
 
 
 def seen_surfaces(renderer: ModelRenderer, scene: str) -> Surfaces:
@@ -216,10 +236,10 @@ def seen_surfaces(renderer: ModelRenderer, scene: str) -> Surfaces:
     width = min(VIEW_WIDTH, cameras.width)
     small, found = cameras.resized(max(1, round(cameras.height * width / cameras.width)), width), []
     for frame in range(context.frames):
-        depth = renderer.render(scene, small, frame, float(frame), frozenset({"depth"})).depth
-        points = context.space.from_world(small.lift(small.pixels(), depth, frame))
-        found.append(context.space.ray_parameter(points, small, frame))
-    return Surfaces(torch.stack(found), small, context.space)
+        view = renderer.render(scene, small, frame, float(frame), frozenset({"depth", "semantic"}))
+        points = context.space.from_world(small.lift(small.pixels(), view.depth, frame))
+        found.append((context.space.ray_parameter(points, small, frame), view.labels))
+    return Surfaces(*(torch.stack(values) for values in zip(*found)), small, context.space)
 
 
 def chosen_cells(cells: Cells, chosen: Callable[[Cells], Tensor]) -> Cells:

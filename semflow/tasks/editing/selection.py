@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semflow.rendering.edits import Layer
+from semflow.rendering.edits import LayerEdit
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.tasks.editing.regions import Instance, Regions
 from semflow.utils.errors import ConfigError
@@ -37,7 +37,7 @@ class Selection:
     still: Tensor
     copies: frozenset[str] = frozenset()
 
-    def of(self, layer: Layer) -> Tensor:
+    def of(self, layer: LayerEdit) -> Tensor:
         """(G,) bool groups of a layer."""
         groups = self.moving if layer.moves else self.still
         return torch.ones_like(groups) if layer.name in self.copies else groups
