@@ -41,11 +41,11 @@ def test_a_run_is_the_task_with_the_lines_of_the_method(sources):
 
 def test_the_budget_shortens_the_stages_alike(sources):
     config = job(jobs_of(TABLES["full"], SMALL, sources), "full").config
-    assert (config.static_stage.steps, config.dynamic_stage.steps) == (round(0.35 * 900), round(0.35 * 700))
+    assert (config.static_stage.steps, config.dynamic_stage.steps) == (round(0.25 * 900), round(0.25 * 700))
     assert config.static_stage.decay_steps == config.static_stage.steps
     time_alone = job(jobs_of(TABLES["full"], SMALL, sources), "full", "nerf_time").config
     assert time_alone.static_stage.steps == 0  # a stage without steps stays without
-    assert time_alone.dynamic_stage.steps == round(0.35 * 1600)
+    assert time_alone.dynamic_stage.steps == round(0.25 * 1600)
 
 
 def test_settings_are_taken_as_they_are_and_scenes_replace_those_of_the_budget(tmp_path):

@@ -101,7 +101,7 @@ class Budget:
 NVIDIA = ("Balloon1", "Balloon2", "Jumping", "Playground", "Skating", "Truck", "Umbrella")
 DEEP = ("encoder_joint", "encoder_slowonly", "frequency_encoding")
 BUDGETS = {budget.name: budget for budget in (
-    Budget("small", "tasks", 0.35, (0,), 6, left_out=DEEP),
+    Budget("small", "tasks", 0.25, (0,), 6, left_out=DEEP),
     Budget("medium", "tasks", 1.0, (0, 1, 2), 2),
     Budget("paper", "paper", 1.0, (0, 1, 2), 1, NVIDIA, ("Balloon1", "Balloon2"), ("Umbrella",)),
 )}
