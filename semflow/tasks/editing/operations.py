@@ -165,7 +165,8 @@ ACTIONS = {"remove": remove, "keep": keep, "recolour": recolour, "opacity": opac
            "scale": scale, "duplicate": duplicate, "delay": delay, "speed": speed, "freeze": freeze}
 
 
-def rearranged(shown: Shown, selection: Selection, request: Request, change: Callable[[LayerEdit, Tensor], LayerEdit]) -> Shown:
+def rearranged(shown: Shown, selection: Selection, request: Request, change: Callable[[LayerEdit, Tensor], LayerEdit]
+               ) -> Shown:
     """Every layer without what is selected, and what is selected of it changed, as a layer of its own."""
     source, layers = with_still_layer(shown, selection, request), []
     for layer in source.layers:

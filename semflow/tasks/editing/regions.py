@@ -222,7 +222,7 @@ class Surfaces:
         return torch.stack([self.hide(points, label, number) for number in range(len(self.cameras))]).any(0)
 
     def at(self, points: Tensor, frame: int) -> tuple[Tensor, Tensor, Tensor]:
-        """How far (in u) points (N, 3) lie behind what a camera sees there, its class, and whether they are in the picture."""
+        """How far (in u) points (N, 3) lie behind what a camera sees there, its class, and whether they are in its view."""
         uv, in_front = self.cameras.project(self.space.to_world(points), frame)
         x, y = uv[:, 0].long().clamp(0, self.cameras.width - 1), uv[:, 1].long().clamp(0, self.cameras.height - 1)
         behind = self.space.ray_parameter(points, self.cameras, frame) - self.u[frame, y, x]
