@@ -16,6 +16,8 @@ from semflow.engine.loading import load_run
 from semflow.engine.scene_truth import Pair, SceneTruth
 from semflow.rendering.view_renderer import ViewRenderer
 from semflow.records import SceneData, View, to_device
+from semflow.tasks.editing.edit_file import checked_edit
+from semflow.tasks.editing.edited import edited_run, scenery_of
 from semflow.tasks.reproduce.collecting import CurvePoint, Row
 from semflow.tasks.reproduce.plan import OURS, Job
 from semflow.utils.files import atomic_path
@@ -39,10 +41,10 @@ def draw_figures(path: Path, rows: Sequence[Row], curve: Sequence[CurvePoint], d
         jobs = [row.runs[0].job for row in rows if row.task == task and row.runs]
         if not jobs:
             continue
-        comparison, quantities = (path.with_name(f"{path.name}_{task}_{kind}.png") for kind in ("views", "quantities"))
-        if not is_newer(comparison, jobs):
-            draw_views(comparison, quantities, jobs, device)
-        written += [file for file in (comparison, quantities) if file.exists()]
+        files = [path.with_name(f"{path.name}_{task}_{kind}.png") for kind in ("views", "quantities", "edits")]
+        if not is_newer(files[0], jobs):
+            draw_views(*files, jobs, device)
+        written += [file for file in files if file.exists()]
     if curve and find_spec("matplotlib") is not None:
         written.append(draw_curve(path.with_name(f"{path.name}_curve.png"), curve))
     return written
@@ -54,10 +56,10 @@ def is_newer(picture: Path, jobs: Sequence[Job]) -> bool:
     return all(file.stat().st_mtime < made for job in jobs for file in job.folder.eval.glob("*/metrics.json"))
 
 
-def draw_views(comparison: Path, quantities: Path, jobs: Sequence[Job], device: str) -> None:
+def draw_views(comparison: Path, quantities: Path, edits: Path, jobs: Sequence[Job], device: str) -> None:
     """A row per view: the frame of the time, the true labels, and each method's labels over its colours.
 
-    Beside it what ours renders: colours, labels, depth, flow, entropy.
+    In a picture of its own what ours renders - colours, labels, depth, flow, entropy -, in another how ours looks edited.
     """
     scene = given_scene(jobs[0])
     truth = SceneTruth(scene, load_scene(replace(jobs[0].config.data, labelled_frames="all"), scene.name).labels)
@@ -76,6 +78,7 @@ def draw_views(comparison: Path, quantities: Path, jobs: Sequence[Job], device: 
         if job.method.name == OURS:
             rows = [tile for view in views for tile in quantity_tiles(view, scene)]
             write_png(quantities, side_by_side(rows, columns=len(rows) // len(views)))
+            draw_edits(edits, job, scene, pairs, device)
     write_png(comparison, side_by_side([tile for tiles in columns for tile in tiles], columns=len(columns[0])))
 
 
@@ -111,6 +114,19 @@ def views_of(job: Job, scene: SceneData, pairs: Sequence[Pair], device: str) -> 
 def render(renderer: ViewRenderer, scene: SceneData, pair: Pair, what: frozenset[str]) -> View:
     """One view on the CPU."""
     return to_device(renderer.render(scene.name, scene.cameras, pair.camera, float(pair.time), what), "cpu")
+
+
+def draw_edits(path: Path, job: Job, scene: SceneData, pairs: Sequence[Pair], device: str) -> None:
+    """The views as they are, and without each class that moves."""
+    loaded = load_run(job.folder.path, device)
+    scenery = scenery_of(loaded, scene.name)
+    names = dict.fromkeys(scene.label_map.names[found.label] for found in scenery.regions.instances if found.moves)
+    shown = {"colours": loaded} | {
+        f"without {name}": edited_run(loaded, scenery, [checked_edit({"do": "remove", "what": name}, "figure")]) for name in names}
+    on_device = scene.to(loaded.scenes[scene.name].rgb.device)
+    tiles = [(title, color_rgb(render(run.renderer, on_device, pair, frozenset({"rgb"})).rgb))
+             for pair in pairs for title, run in shown.items()]
+    write_png(path, side_by_side(tiles, columns=len(shown)))
 
 
 def quantity_tiles(view: View, scene: SceneData) -> list[Tile]:
