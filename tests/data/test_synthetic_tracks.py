@@ -15,7 +15,7 @@ from semflow.data.synthetic.writer import write_array, write_description
 from semflow.utils.errors import DataError
 
 HEIGHT, WIDTH = 18, 32
-SPEC = SceneSpec("toy", frames=3, height=HEIGHT, width=WIDTH)
+SPEC = SceneSpec("toy", frames=3, height=HEIGHT, width=WIDTH, without=("crate",), shift=(("ball", (0.1, 0.0, 0.0)),))
 
 
 @pytest.fixture(scope="module")

@@ -49,13 +49,19 @@ def find_scene(folder: Path) -> Scene | None:
     if description.get("maker") != MAKER:
         return None
     values = description["spec"]
-    scene = build_scene(SceneSpec(**values | {"objects": tuple(values["objects"]), "noise": NoiseSpec(**values["noise"])}))
+    spec = SceneSpec(**{key: as_tuples(value) for key, value in values.items()} | {"noise": NoiseSpec(**values["noise"])})
+    scene = build_scene(spec)
     depth = np.load(Path(folder) / "truth" / "depth" / "000.npy")
     view = make_view(scene.cameras, 0, *depth.shape)
     made = draw_all(scene.things, view, 0.0, colored=False).depth.numpy()
     if not np.allclose(made, depth, rtol=SAME_DEPTH):
         raise DataError(f"{path}: the scene was made by another version of semflow; make it again by semflow make-scene")
     return scene
+
+
+def as_tuples(value):
+    """A value of JSON, its lists as tuples."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
 @single_threaded()
