@@ -35,7 +35,7 @@ BACKWARD, OTHER = "backward", "other"
 
 # stage -> (class or module, name) of what belongs to it
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
-    "sampling": ((RaySampler, "choose"), (RaySampler, "gather"), (Renderer, "sample")),
+    "sampling": ((RaySampler, "of_frame"), (Renderer, "sample")),
     "map projection": ((SemanticFlow, "ready_maps"),),
     "flow": ((FlowNetwork, "track"), (FlowNetwork, "advect"), (FlowNetwork, "velocity")),
     "aggregation": ((FlowAggregator, "forward"),),
