@@ -1,7 +1,7 @@
 """Train, judge and tabulate what a table of the tasks, baselines and ablations needs; what is done is kept.
 
-Writes RESULTS/TABLE.md, .csv, .json and figures. Stopped, the same command goes on. With --scene it takes other scenes
-than the budget's, and writes RESULTS/TABLE-SCENE.*
+Writes RESULTS/BUDGET/TABLE.md, .csv, .json and figures. Stopped, the same command goes on. With --scene it takes other scenes
+than the budget has, and writes TABLE-SCENE.*
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `semflow reproduce`."""
     parser.add_argument("table", nargs="+", help="full, tracking, completion, weak, multi, adaptation, ablations, robustness, or all")
     parser.add_argument("--budget", choices=BUDGET_NAMES, default="small",
-                        help="small: all tables in about four hours on two cores; medium: full length, three seeds; paper: the "
+                        help="small: all tables in about two hours on two cores; medium: full length, three seeds; paper: the "
                              "published sizes on the NVIDIA scenes (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:N, or a list like cuda:0,cuda:1: one run at a time on each")
     parser.add_argument("--jobs", type=int, default=0, metavar="N",
