@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from semflow.cli.run_options import add_run_options
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.trajectories import PATHS, Trajectory, make_trajectory
 from semflow.rendering.view_renderer import ViewRenderer
@@ -28,8 +29,7 @@ MAX_COLUMNS = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `semflow render`."""
-    parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
+    add_run_options(parser)
     parser.add_argument("--path", default="novel", help=f"camera path: {', '.join(PATHS)} (default: novel)")
     parser.add_argument("--what", default="rgb,semantic,depth", help=f"comma-separated pictures: {', '.join(PICTURES)}")
     parser.add_argument("--side-by-side", action="store_true", help="also write all pictures beside each other")
@@ -38,10 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", help="size of the pictures as WxH (default: as trained)")
     parser.add_argument("--time", type=float, help="hold the time at this fractional frame (default: the time runs)")
     parser.add_argument("--camera", type=int, help="camera of fixed-view (default: 0) and dolly (default: the average)")
-    parser.add_argument("--scene", help="scene of the run (default: its first)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", type=Path, help="output folder (default: RUN/renders/SCENE_PATH)")
 
 

@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semflow.cli.run_options import add_run_options
 from semflow.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ FPS = 4.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `semflow track`."""
-    parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
-    parser.add_argument("--scene", help="scene of the run (default: its first)")
+    add_run_options(parser)
     parser.add_argument("--pixel", action="append", default=[], metavar="X,Y@T", help="track this pixel of time T")
     parser.add_argument("--class", action="append", default=[], dest="classes", metavar="NAME@T",
                         help="track the pixels that are rendered as this class at time T")
@@ -46,9 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score", action="store_true", help="score tracks of the first labelled frame; reads the scene")
     parser.add_argument("--data_dir", help="root of the scenes for --score, if it has moved since training")
     parser.add_argument("--labels_dir", help="second root of the labels, if it has moved since training")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", type=Path, help="output folder (default: RUN/tracks/SCENE)")
 
 

@@ -1,0 +1,16 @@
+"""The options of commands that show a trained run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Declare which run, checkpoint and scene is shown, on which device, and what is rendered otherwise."""
+    parser.add_argument("--run", type=Path, required=True, help="run folder")
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
+    parser.add_argument("--scene", help="scene of the run (default: its first)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
