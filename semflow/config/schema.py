@@ -192,7 +192,7 @@ class TrainConfig(Checked):
     accumulate: int = option(1, "micro-batches per optimiser step (gradient accumulation)", low=1)
     bf16: bool = option(False, "bf16 autocast of the networks")
     tf32: bool = option(False, "TF32 matrix products in training where a GPU has them: faster, ten bits of mantissa")
-    compile: bool = option(False, "torch compiles the networks: minutes before the first step, a CPU needs a C++ compiler")
+    compile: bool = option(False, "let torch compile the networks, which takes a while at first; a CPU needs a C++ compiler")
     recompute: bool = option(
         False, "keep no activations of the dynamic branch, compute them again backward: far less memory, more time")
     save_every: int = option(500, "steps between checkpoints", low=1)

@@ -161,4 +161,5 @@ def roughness(planes: Tensor, axis: int) -> Tensor:
 
 def read_planes(planes: Tensor, grid: Tensor) -> Tensor:
     """Bilinear reads of (3, C, rows, columns) planes at grids (3, 1, N, 2) in [-1, 1], multiplied: (C, N)."""
-    return F.grid_sample(planes, grid, padding_mode="border", align_corners=True)[:, :, 0].prod(dim=0)
+    first, second, third = F.grid_sample(planes, grid, padding_mode="border", align_corners=True)[:, :, 0]
+    return first * second * third  # whose gradient is cheaper than that of `prod`

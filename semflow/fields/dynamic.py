@@ -59,24 +59,24 @@ class DynamicField(nn.Module):
     def query(self, points: Tensor, frame: float, frames: int, code: Tensor, features: FlowFeatures, scene: int
               ) -> FieldSamples:
         """Samples of a part of the points."""
-        return FieldSamples(*self.samples_at(
-            at_time(points, frame, frames), code, features.current, features.neighbours, features.motion, scene))
+        encoded = self.encoding(at_time(points, frame, frames), scene)
+        return FieldSamples(*self.samples_of(encoded, code, features.current, features.neighbours, features.motion))
 
-    def samples_at(self, coordinates: Tensor, code: Tensor, current: Tensor | None, neighbours: Tensor | None,
-                   motion: Tensor | None, scene: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Density, colour, logits and blending at coordinates (N, 4): the network itself."""
-        hidden = self.trunk(coordinates, code, current, neighbours, scene)
+    def samples_of(self, encoded: Tensor, code: Tensor, current: Tensor | None, neighbours: Tensor | None,
+                   motion: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Density, colour, logits and blending at encoded coordinates (N, E): the network itself."""
+        hidden = self.trunk(encoded, code, current, neighbours)
         return self.density(hidden)[:, 0], *self.heads(hidden, motion), torch.sigmoid(self.blend(hidden)[:, 0])
 
     def solid(self, points: Tensor, frame: float, frames: int, code: Tensor, features: FlowFeatures, scene: int = 0) -> Solid:
         """Where something is, for N points; arguments as in `forward`. `appearance` tells what it looks like."""
-        hidden = self.trunk(at_time(points, frame, frames), code, features.current, features.neighbours, scene)
+        encoded = self.encoding(at_time(points, frame, frames), scene)
+        hidden = self.trunk(encoded, code, features.current, features.neighbours)
         return Solid(self.density(hidden)[:, 0], hidden, torch.sigmoid(self.blend(hidden)[:, 0]), features.motion)
 
-    def trunk(self, coordinates: Tensor, code: Tensor, current: Tensor | None, neighbours: Tensor | None, scene: int
-              ) -> Tensor:
-        """(N, D) what the heads read, at coordinates (N, 4)."""
-        hidden = self.first(self.encoding(coordinates, scene))
+    def trunk(self, encoded: Tensor, code: Tensor, current: Tensor | None, neighbours: Tensor | None) -> Tensor:
+        """(N, D) what the heads read, at encoded coordinates (N, E)."""
+        hidden = self.first(encoded)
         for block in self.code_blocks:
             hidden = block(torch.relu_(hidden), code)
         if self.fuse is not None:

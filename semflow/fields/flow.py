@@ -57,11 +57,11 @@ class FlowNetwork(nn.Module):
         Returns:
             (N, 3), each component in (-1, 1).
         """
-        return self.velocity_at(at_time(points, time, frames), code, scene)
+        return self.velocity_of(self.encoding(at_time(points, time, frames), scene), code)
 
-    def velocity_at(self, coordinates: Tensor, code: Tensor, scene: int) -> Tensor:
-        """`velocity` at coordinates (N, 4): the network itself."""
-        hidden = torch.relu_(self.first(self.encoding(coordinates, scene)))
+    def velocity_of(self, encoded: Tensor, code: Tensor) -> Tensor:
+        """`velocity` at encoded coordinates (N, E): the network itself."""
+        hidden = torch.relu_(self.first(encoded))
         for block in self.blocks:
             hidden = block(hidden, code)
         return torch.tanh(self.last(torch.relu_(hidden)))

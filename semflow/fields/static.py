@@ -54,22 +54,21 @@ class StaticField(nn.Module):
 
     def query(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int) -> FieldSamples:
         """Samples of a part of the points."""
-        return FieldSamples(*self.samples_at(points, view_dirs, feature, scene))
+        return FieldSamples(*self.samples_of(self.encoding(points, scene), view_dirs, feature))
 
-    def samples_at(self, points: Tensor, view_dirs: Tensor, feature: Tensor | None, scene: int
-                   ) -> tuple[Tensor, Tensor, Tensor]:
-        """Density, colour and logits: the network itself."""
-        hidden = self.trunk(points, feature, scene)
+    def samples_of(self, encoded: Tensor, view_dirs: Tensor, feature: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Density, colour and logits at encoded points (N, E): the network itself."""
+        hidden = self.trunk(encoded, feature)
         return self.density(hidden)[:, 0], *self.heads(hidden, view_dirs)
 
     def solid(self, points: Tensor, feature: Tensor | None, scene: int = 0) -> Solid:
         """Where something is, for N points; arguments as in `forward`. `appearance` tells what it looks like."""
-        hidden = self.trunk(points, feature, scene)
+        hidden = self.trunk(self.encoding(points, scene), feature)
         return Solid(self.density(hidden)[:, 0], hidden)
 
-    def trunk(self, points: Tensor, feature: Tensor | None, scene: int) -> Tensor:
-        """(N, width) what the heads read."""
-        hidden = self.first(self.encoding(points, scene))
+    def trunk(self, encoded: Tensor, feature: Tensor | None) -> Tensor:
+        """(N, width) what the heads read, at encoded points (N, E)."""
+        hidden = self.first(encoded)
         for number, block in enumerate(self.blocks):
             if feature is not None and number < FEATURE_BLOCKS:
                 hidden = hidden + feature

@@ -16,7 +16,7 @@ class Compiled:
     then on, and a line says so.
 
     Args:
-        method: of tensors, None and integers to tensors. An integer is compiled for each of its values.
+        method: of tensors and None to tensors.
     """
 
     def __init__(self, method: Callable):

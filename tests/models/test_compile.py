@@ -46,7 +46,7 @@ def models(request):
 @pytest.mark.slow
 def test_the_networks_are_traced_once_for_all_frames_and_give_the_same(capsys, models):
     """Traced as for compilation, and run by torch's own kernels: no compiler is needed."""
-    for part, name in ((models[1].static, "samples_at"), (models[1].dynamic, "samples_at"), (models[1].flow, "velocity_at"),
+    for part, name in ((models[1].static, "samples_of"), (models[1].dynamic, "samples_of"), (models[1].flow, "velocity_of"),
                        (models[1].aggregator.attention, "forward")):
         method = getattr(part, name)
         method.compiled = torch.compile(method.method, dynamic=True, backend="aot_eager")
