@@ -22,7 +22,7 @@ from semflow.utils.errors import ConfigError, OtherRankFailed, SemflowError
 
 SHARED_COMMANDS = ("train", "evaluate", "render")  # several processes can share their work
 COMMANDS = ("train", "evaluate", "render", "edit", "track", "reproduce", "check", "make-scene", "prepare",
-            "benchmark")
+            "benchmark", "measure-edits")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 
@@ -121,7 +121,7 @@ def _module_name(command: str) -> str:
 def _overview() -> str:
     lines = ["usage: semflow COMMAND [options]", "",
              "Semantic fields of dynamic scenes from one moving camera's video.", "", "commands:"]
-    lines += [f"  {name:<12}{summary}" for name, summary in command_summaries().items()]
+    lines += [f"  {name:<15}{summary}" for name, summary in command_summaries().items()]
     return "\n".join(lines + ["", "semflow COMMAND --help describes a command."])
 
 
