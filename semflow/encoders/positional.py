@@ -85,6 +85,30 @@ class SceneCodeEncoding(nn.Module):
         return torch.cat([self.coordinates(coordinates, scene), code], dim=-1)
 
 
+class SquaredSteps(torch.autograd.Function):
+    """Sums of squared differences of neighbours: all axes add to one gradient, where slices would fill two for each axis."""
+
+    @staticmethod
+    def forward(ctx, planes: Tensor, axes: tuple[int, ...], channels: slice) -> tuple[Tensor, ...]:
+        """(P, C, rows, columns) planes, axes and channels that count -> a scalar for each axis."""
+        steps = [planes[:, channels].diff(dim=axis) for axis in axes]
+        ctx.save_for_backward(*steps)
+        ctx.shape, ctx.axes, ctx.channels = planes.shape, axes, channels
+        return tuple(torch.linalg.vector_norm(step).square() for step in steps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """Of (b - a)^2: 2 (b - a) for b, and its negative for a."""
+        found = ctx.saved_tensors[0].new_zeros(ctx.shape)
+        own = found[:, ctx.channels]
+        for axis, step, gradient in zip(ctx.axes, ctx.saved_tensors, gradients):
+            change = step * (2.0 * gradient)
+            own.narrow(axis, 1, step.shape[axis]).add_(change)
+            own.narrow(axis, 0, step.shape[axis]).sub_(change)
+        return found, None, None
+
+
 class PlaneEncoding(nn.Module):
     """Products of features read from axis-aligned planes, several resolutions (K-Planes, eq. 1).
 
@@ -141,10 +165,10 @@ class PlaneEncoding(nn.Module):
         """
         terms = []
         for space, time in self.of_scene(scene):
-            terms += [roughness(space, 3), roughness(space, 2)]
+            terms.append(roughness(space, (3, 2)))
             if time is not None:
-                terms.append(roughness(time, 3))
-        return torch.stack(terms).mean()
+                terms.append(roughness(time, (3,)))
+        return torch.cat(terms).mean()
 
     def time_roughness(self, scene: int) -> Tensor:
         """Mean squared second difference along the time axis of the space-time planes, a scalar."""
@@ -152,11 +176,11 @@ class PlaneEncoding(nn.Module):
         return torch.stack(terms).mean() if terms else torch.zeros((), device=self.boxes.device)
 
 
-def roughness(planes: Tensor, axis: int) -> Tensor:
-    """Mean squared difference along an axis of planes (3, C, rows, columns), from the channels of this rank."""
-    length = planes.shape[axis]
-    differences = planes[:, own_rows()].diff(dim=axis)
-    return differences.square().sum() * ranks() / (planes.numel() // length * (length - 1))
+def roughness(planes: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """(A,) mean squared difference along each of A axes of planes (3, C, rows, columns), from the channels of this rank."""
+    counts = [planes.numel() // planes.shape[axis] * (planes.shape[axis] - 1) for axis in axes]
+    sums = SquaredSteps.apply(planes, axes, own_rows())
+    return torch.stack([ranks() / count * total for count, total in zip(counts, sums)])
 
 
 def read_planes(planes: Tensor, grid: Tensor) -> Tensor:

@@ -173,9 +173,8 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
         return
     flat = torch.cat([parameter.grad.flatten() for parameter in trained])
     _exchange(dist.all_reduce, flat)
-    flat /= ranks()
     for parameter, part in zip(trained, flat.split([parameter.numel() for parameter in trained])):
-        parameter.grad = part.view_as(parameter)
+        torch.div(part.view_as(parameter), ranks(), out=parameter.grad)  # in its own order of memory, as a fused Adam needs
 
 
 class _GatherRows(torch.autograd.Function):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding
+from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding, SquaredSteps
 from semflow.fields.flow import normalised_time
 from semflow.models.semantic_flow import SceneShape, plane_boxes
 
@@ -148,6 +148,14 @@ def test_variation_of_ramps():
         encoding.space[0].copy_(encoding.space[0].transpose(2, 3).clone())
         encoding.time[0].copy_(torch.arange(4.0)[:, None].expand(3, 2, 4, 5))  # change in time is no variation in space
     assert encoding.variation(0).item() == pytest.approx(0.3**2 / 3)
+
+
+@pytest.mark.parametrize("axes, channels", [((3, 2), slice(None)), ((3,), slice(1, None, 2))])
+def test_squared_steps_know_their_own_derivative(axes, channels):
+    planes = torch.rand(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    for axis, total in zip(axes, SquaredSteps.apply(planes, axes, channels)):
+        torch.testing.assert_close(total, planes[:, channels].diff(dim=axis).square().sum())
+    assert torch.autograd.gradcheck(lambda p: SquaredSteps.apply(p, axes, channels), (planes,))
 
 
 def test_roughness_is_the_second_difference_in_time():
