@@ -171,6 +171,8 @@ class StageConfig(Checked):
     decay_steps: int = option(80_000, "steps in which the learning rate falls tenfold", low=1)
     moving_only: bool = option(
         False, "terms on the dynamic and the warped renderings, and their neighbour passes, on moving rays only")
+    labelled_rays: float = option(
+        0.0, "share of the rays that are drawn from labelled pixels alone, in frames that have any", low=0, high=1)
     surface_samples: int = option(0, "of the samples, how many are drawn around the known surface of the pixel", low=0)
     surface_spread: float = option(0.03, "standard deviation of those samples in u", low=0)
     density_noise: float = option(1.0, "standard deviation of the noise added to densities in training", low=0)

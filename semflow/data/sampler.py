@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from semflow.data.supervision import Supervision
 from semflow.geometry.spaces import camera_rays
 from semflow.records import RayBatch, SceneData
+
+
+@dataclass(frozen=True)
+class Region:
+    """Flat indices of pixels of a frame.
+
+    Attributes:
+        all: (M,). labelled: (L,) those of them that have a label.
+    """
+
+    all: Tensor
+    labelled: Tensor
 
 
 class RaySampler:
@@ -21,13 +35,16 @@ class RaySampler:
         rays: rays per batch.
         static_only: rays of the static region only; otherwise half static, half dynamic. A frame that lacks one
             of the two regions gives all its rays from the other.
+        labelled: share of the rays of a region that are drawn from its labelled pixels alone, if it has any; for labels on
+            few pixels, of which a step would see next to none.
     """
 
-    def __init__(self, scene: SceneData, supervision: Supervision, rays: int, static_only: bool):
+    def __init__(self, scene: SceneData, supervision: Supervision, rays: int, static_only: bool, labelled: float = 0.0):
         self.scene, self.supervision, self.rays, self.static_only = scene, supervision, rays, static_only
-        motion = scene.motion.flatten(1)  # (T, H*W)
-        self.static_pixels = [(~mask).nonzero()[:, 0] for mask in motion]
-        self.moving_pixels = [mask.nonzero()[:, 0] for mask in motion]
+        self.labelled = labelled
+        motion, known = scene.motion.flatten(1), scene.labels.flatten(1) >= 0  # (T, H*W)
+        self.static_pixels = regions(~motion, known)
+        self.moving_pixels = regions(motion, known)
         self.surface_metric = supervision.surface_metric.tolist()
         self.pixels = scene.cameras.pixels().flatten(0, 1)
 
@@ -47,12 +64,17 @@ class RaySampler:
     def of_frame(self, frame: int, source: int, generator: torch.Generator) -> RayBatch:
         """A batch of one frame whose static features come from the frame `source`."""
         static, moving = self.static_pixels[frame], self.moving_pixels[frame]
-        if (self.static_only and len(static)) or not len(moving):
+        if (self.static_only and len(static.all)) or not len(moving.all):
             still = self.rays
         else:
-            still = self.rays - self.rays // 2 if len(static) else 0
-        drawn = [draw(static, still, generator), draw(moving, self.rays - still, generator)]
+            still = self.rays - self.rays // 2 if len(static.all) else 0
+        drawn = self.of_region(static, still, generator) + self.of_region(moving, self.rays - still, generator)
         return self.gather(frame, source, still, torch.cat(drawn))
+
+    def of_region(self, region: Region, count: int, generator: torch.Generator) -> list[Tensor]:
+        """`count` pixels of a region: labelled ones, then any."""
+        labelled = round(self.labelled * count) if len(region.labelled) else 0
+        return [draw(region.labelled, labelled, generator), draw(region.all, count - labelled, generator)]
 
     def gather(self, frame: int, source: int, still: int, index: Tensor) -> RayBatch:
         """The batch of flat pixel indices (R,) of a frame, of which the first `still` are static ones."""
@@ -78,6 +100,11 @@ class RaySampler:
             triangulated_u=pick(targets.triangulated_u),
             triangulated_valid=pick(targets.triangulated_valid),
         )
+
+
+def regions(inside: Tensor, known: Tensor) -> list[Region]:
+    """The pixels of each of T frames that are `inside` (T, H*W) bool, and those that are also `known`."""
+    return [Region(*(mask.nonzero()[:, 0] for mask in (own, own & labels))) for own, labels in zip(inside, known)]
 
 
 def draw(candidates: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -82,4 +82,5 @@ def build_renderer(stage: Stage, losses: LossSet, model: SemanticFlow, density_p
 def build_samplers(stage: Stage, scenes: list[TrainingScene]) -> list[RaySampler]:
     """A sampler per scene; the rays of a step are split over the scenes."""
     rays = max(1, stage.config.rays // len(scenes))
-    return [RaySampler(scene.data, scene.supervision, rays, stage.static_rays) for scene in scenes]
+    labelled = stage.config.labelled_rays
+    return [RaySampler(scene.data, scene.supervision, rays, stage.static_rays, labelled) for scene in scenes]

@@ -1,5 +1,7 @@
 """Ray batches: every target comes from the pixel of its ray, half and half, from the generator alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toys import make_scene, turning_cameras
@@ -136,3 +138,19 @@ def test_a_rank_takes_every_nth_ray_and_knows_where_the_moving_ones_begin(scene,
         for start in range(3):
             own = batch.select(slice(start, None, 3))
             assert torch.equal(own.rgb, batch.rgb[start::3]) and torch.equal(own.moving, batch.moving[start::3])
+
+
+@pytest.mark.parametrize("static_only", [False, True])
+def test_a_share_of_the_rays_of_each_region_has_labels(scene, supervision, static_only):
+    """Two labels in each region of frame 0, none in frame 1; every label of the others is there."""
+    labels = torch.where(numbers(0) >= 2000, numbers(0), -1.0).long()
+    for row, column in ((0, 0), (5, 7), (2, 1), (3, 4)):
+        labels[0, row, column] = 1
+    sampler = RaySampler(replace(scene, labels=labels), supervision, 12, static_only, labelled=0.5)
+    known = torch.stack([sampler.of_frame(0, 1, generator(seed)).labels >= 0 for seed in range(200)]).float().mean(0)
+    regions = known.split([12] if static_only else [6, 6])
+    for shares, chance in zip(regions, (2 / 40, 2 / 8)):
+        half = len(shares) // 2
+        assert (shares[:half] == 1).all() and shares[half:].mean().item() == pytest.approx(chance, abs=0.05)
+    assert (sampler.of_frame(1, 0, generator()).labels < 0).all()
+    assert len(sampler.of_frame(ALL_MOVING, 0, generator()).labels) == 12
