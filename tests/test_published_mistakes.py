@@ -52,7 +52,7 @@ def scene_with(frames: int = 4, moving: bool = True, **changes):
 
 def dynamic_stage(moving_only: bool = False) -> Stage:
     config = StageConfig(steps=1, rays=8, samples=6, lr=1e-2, losses=PAPER_DYNAMIC_LOSSES, moving_only=moving_only)
-    return Stage("dynamic", config, "dynamic", static_rays=False, first_step=0)
+    return Stage("dynamic", config, ("flow", "dynamic"), static_rays=False, first_step=0)
 
 
 def step_losses(scene, model, context, frame: int, moving_only: bool = False):
@@ -75,7 +75,7 @@ def test_1_every_trainable_module_is_in_the_optimiser():
     assert set(listed) == {id(p) for p in model.parameters() if p.requires_grad}
     optimizer = build_optimizer(dynamic_stage(), model)
     optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    assert optimised == {id(p) for p in groups["dynamic"]}
+    assert optimised == {id(p) for name in ("flow", "dynamic") for p in groups[name]}
     attention = list(model.aggregator.attention.parameters()) + list(model.aggregator.from_displacement.parameters())
     before = [p.detach().clone() for p in attention]
     step_losses(scene, model, context, 1)[0].backward()

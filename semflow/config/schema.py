@@ -150,6 +150,7 @@ class LossConfig(Checked):
 
 
 PAPER_STATIC_LOSSES = LossConfig(rgb_static=1.0, semantic_static=0.08)
+FLOW_STAGE_LOSSES = LossConfig(flow_forward=0.1, flow_backward=0.1, flow_cycle=0.1, flow_zero_static=0.5)
 PAPER_DYNAMIC_LOSSES = LossConfig(
     rgb_full=3.0, rgb_dynamic=1.0, rgb_warped=1.0, semantic_full=0.16, semantic_dynamic=0.08, semantic_warped=0.1,
     flow_forward=0.02, flow_backward=0.02, flow_small=0.01, flow_smooth_time=0.1, flow_smooth_ray=0.1,
@@ -180,9 +181,9 @@ class StageConfig(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.surface_samples > self.samples - 2:
+        if self.surface_samples not in (*range(self.samples - 1), self.samples):
             raise ConfigError(f"surface_samples = {self.surface_samples}: must leave 2 of the {self.samples} samples for "
-                              "the rest of the ray")
+                              "the rest of the ray, or be all of them")
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,8 @@ class Config(Checked):
     model: ModelConfig = field(default_factory=ModelConfig)
     static_stage: StageConfig = field(
         default_factory=lambda: StageConfig(steps=60_000, losses=PAPER_STATIC_LOSSES))
+    flow_stage: StageConfig = field(default_factory=lambda: StageConfig(
+        samples=2, surface_samples=2, surface_spread=0.01, density_noise=0.0, losses=FLOW_STAGE_LOSSES))
     dynamic_stage: StageConfig = field(
         default_factory=lambda: StageConfig(steps=80_000, losses=PAPER_DYNAMIC_LOSSES))
     train: TrainConfig = field(default_factory=TrainConfig)

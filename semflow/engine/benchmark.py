@@ -22,7 +22,7 @@ from semflow.engine.benchmark_timing import Measurement, time_work
 from semflow.engine.building import build_trained_model, encode_scenes
 from semflow.engine.loading import load_run
 from semflow.engine.scenes import KeptScene, TrainingScene, kept
-from semflow.engine.stages import Stage, build_losses, build_optimizer, build_renderer, build_samplers
+from semflow.engine.stages import STAGES, Stage, build_losses, build_optimizer, build_renderer, build_samplers, stage_field
 from semflow.models.semantic_flow import SceneContext, SemanticFlow
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import resolve_device, set_up_torch
@@ -41,7 +41,7 @@ class BenchmarkSettings:
     """What is measured.
 
     Attributes:
-        config: sizes of the networks and of the steps (rays, samples, losses of both stages), and of rendering.
+        config: sizes of the networks and of the steps (rays, samples, losses of the stages), and of rendering.
         height, width, frames, classes: of each random scene. scenes: how many share the rays of a step.
         render_height, render_width: of a rendered frame. run: folder of a trained run to render ("": random networks).
         repeats: timed steps per case, after one that is not timed (stages: half as many; frames and encodings: a tenth;
@@ -122,8 +122,8 @@ def build_bench(settings: BenchmarkSettings, device: torch.device) -> Bench:
 def step_of(bench: Bench, name: str) -> Callable[[], None]:
     """One step of the stage `static` or `dynamic`."""
     config = bench.settings.config
-    stage_config = config.static_stage if name == "static" else config.dynamic_stage
-    return training_step(bench, Stage(name, stage_config, name, name == "static", 0))
+    stage_config = getattr(config, stage_field(name))
+    return training_step(bench, Stage(name, stage_config, *STAGES[name], 0))
 
 
 def training_step(bench: Bench, stage: Stage) -> Callable[[], None]:

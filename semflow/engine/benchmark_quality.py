@@ -25,7 +25,7 @@ from semflow.engine.benchmark_timing import Product, synchronize
 from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
 from semflow.engine.protocols import EvaluationProtocol
 from semflow.engine.run_folder import RunFolder, RunState
-from semflow.engine.stages import Stage
+from semflow.engine.stages import STAGES, Stage, stage_fields, total_steps
 from semflow.engine.trainer import StepReport, Trainer
 from semflow.utils.files import write_json
 
@@ -154,7 +154,7 @@ def measure_quality(plan: QualityPlan, judge: Callable[[Path, Path], None], say:
         KeyboardInterrupt: a signal ended a run; it is saved.
     """
     pilot = run_pilot(plan)
-    steps = {name: pilot[name] for name in ("static", "dynamic") if name in pilot}
+    steps = {name: pilot[name] for name in STAGES if name in pilot}
     points = []
     for minutes in plan.minutes[-1:] if plan.along else plan.minutes:
         say(f"quality, training for {minutes:g} min")
@@ -181,7 +181,7 @@ def run_and_judge(plan: QualityPlan, config: Config, minutes: float, judge: Call
 def run_pilot(plan: QualityPlan) -> dict[str, float]:
     """Median seconds of a step by stage, and `setup`: those before the first step."""
     config, times = plan.config, plan.out / "pilot" / "steps.json"
-    stages = {name: replace(stage, steps=min(PILOT_STEPS, stage.steps)) for name, stage in stages_by_field(config).items()}
+    stages = {name: replace(stage, steps=min(PILOT_STEPS, stage.steps)) for name, stage in stage_fields(config).items()}
     config = replace(config, **stages, out=str(plan.out / "pilot"))
     if RunFolder(config.out).state(config) is not RunState.FINISHED or not times.exists():
         start = time.perf_counter()
@@ -195,17 +195,12 @@ def run_pilot(plan: QualityPlan) -> dict[str, float]:
     return json.loads(times.read_text(encoding="utf-8"))
 
 
-def stages_by_field(config: Config) -> dict[str, StageConfig]:
-    """The two stages under the names of their fields."""
-    return {"static_stage": config.static_stage, "dynamic_stage": config.dynamic_stage}
-
-
 def fitted(config: Config, seconds: float, step_seconds: Mapping[str, float]) -> Config:
     """The configuration with its stages scaled by one factor, so that all steps together take `seconds`.
 
     The decay of the learning rates is scaled along.
     """
-    stages = stages_by_field(config)
+    stages = stage_fields(config)
     whole = sum(stage.steps * step_seconds[name.removesuffix("_stage")] for name, stage in stages.items() if stage.steps)
     factor = seconds / whole
     return replace(config, **{name: scaled(stage, factor) for name, stage in stages.items() if stage.steps})
@@ -238,10 +233,11 @@ def judged(
         found = json.loads(metrics.read_text(encoding="utf-8"))
     state = load_checkpoint(checkpoint)
     static = min(state["step"], config.static_stage.steps)
+    dynamic = max(0, state["step"] - total_steps(config) + config.dynamic_stage.steps)
     group = plan.protocol.headline
     images = sum(scene["groups"][group]["images"] for scene in found["scenes"].values() if scene["groups"][group])
     return QualityPoint(
-        minutes, state["training_seconds"], statistics.median(state["product_seconds"]), static, state["step"] - static,
+        minutes, state["training_seconds"], statistics.median(state["product_seconds"]), static, dynamic,
         images, found["mean"][group]["ours"], found["mean"][group]["copying"])
 
 

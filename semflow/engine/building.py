@@ -12,9 +12,7 @@ from semflow.models.semantic_flow import SceneContext, SceneShape, SemanticFlow,
 def build_model(config: Config, scenes: list[KeptScene], device: torch.device) -> SemanticFlow:
     """The model of a configuration, with weights that depend on `train.seed` alone."""
     shapes = [SceneShape(len(scene.rgb), scene_box(scene.cameras, scene.space).cpu()) for scene in scenes]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
-        model = SemanticFlow(config.model, config.encoder, len(scenes[0].label_map), shapes, config.train.seed)
+    model = SemanticFlow(config.model, config.encoder, len(scenes[0].label_map), shapes, config.train.seed)
     return model.set_up(config.train.bf16, config.train.recompute).to(device)
 
 

@@ -15,21 +15,30 @@ from semflow.models.semantic_flow import SemanticFlow
 from semflow.rendering.renderer import Renderer, Sampling
 
 
+# name -> the parameter groups that it trains, and whether it sees rays of the static region alone
+STAGES = {"static": (("static",), True), "flow": (("flow",), False), "dynamic": (("flow", "dynamic"), False)}
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage.
 
     Attributes:
         name: shown in the progress bar and in TensorBoard. config: steps, rays, learning rates, losses.
-        trains: parameter group of the model. static_rays: rays of the static region only.
+        trains: parameter groups of the model. static_rays: rays of the static region only.
         first_step: optimiser steps taken before it.
     """
 
     name: str
     config: StageConfig
-    trains: str
+    trains: tuple[str, ...]
     static_rays: bool
     first_step: int
+
+    @property
+    def shows_colours(self) -> bool:
+        """What it renders is trained in it."""
+        return self.trains != ("flow",)
 
     @property
     def last_step(self) -> int:
@@ -39,14 +48,32 @@ class Stage:
 
 def stages_of(config: Config) -> list[Stage]:
     """The stages of a configuration, in order; a stage without steps is left out."""
-    static, dynamic = config.static_stage, config.dynamic_stage
-    stages = [Stage("static", static, "static", True, 0), Stage("dynamic", dynamic, "dynamic", False, static.steps)]
-    return [stage for stage in stages if stage.config.steps]
+    found, first = [], 0
+    for name, (trains, static_rays) in STAGES.items():
+        stage = Stage(name, getattr(config, stage_field(name)), trains, static_rays, first)
+        found.append(stage)
+        first = stage.last_step
+    return [stage for stage in found if stage.config.steps]
+
+
+def stage_field(name: str) -> str:
+    """Where the configuration keeps a stage."""
+    return f"{name}_stage"
+
+
+def stage_fields(config: Config) -> dict[str, StageConfig]:
+    """The stages of a configuration by the names of their fields, in order."""
+    return {stage_field(name): getattr(config, stage_field(name)) for name in STAGES}
+
+
+def total_steps(config: Config) -> int:
+    """Optimiser steps of a whole run."""
+    return sum(stage.steps for stage in stage_fields(config).values())
 
 
 def build_optimizer(stage: Stage, model: SemanticFlow) -> torch.optim.Adam:
-    """Adam over the stage's parameter group, the planes with their own learning rate."""
-    parameters = model.parameter_groups()[stage.trains]
+    """Adam over the stage's parameter groups, the planes with their own learning rate."""
+    parameters = [parameter for name in stage.trains for parameter in model.parameter_groups()[name]]
     planes = {id(p) for module in model.modules() if isinstance(module, PlaneEncoding) for p in module.parameters()}
     groups = [
         {"params": [p for p in parameters if id(p) not in planes], "lr": stage.config.lr, "base": stage.config.lr},
@@ -76,7 +103,8 @@ def build_renderer(stage: Stage, losses: LossSet, model: SemanticFlow, density_p
     config = stage.config
     sampling = Sampling(config.samples, config.surface_samples, config.surface_spread, config.density_noise,
                         config.moving_only, density_prior)
-    return Renderer(model, losses.branches, sampling, static_frozen=stage.trains != "static")
+    return Renderer(model, losses.branches, sampling, static_frozen="static" not in stage.trains,
+                    dynamic_frozen="dynamic" not in stage.trains)
 
 
 def build_samplers(stage: Stage, scenes: list[TrainingScene]) -> list[RaySampler]:

@@ -204,7 +204,7 @@ class Trainer:
                 terms = dict(zip(terms, values))
                 pending.append((batch.frame, OnTheWay(torch.stack(values))))
                 (share * total).backward()
-                reports.append(report_of(whole, terms, outputs, batch))
+                reports.append(report_of(whole, terms, outputs, batch, stage.shows_colours))
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, self.config.train.clip_norm)
@@ -252,15 +252,23 @@ class Trainer:
         self.model.train()
 
 
-def report_of(total: Tensor, terms: dict[str, Tensor], outputs: RenderOutputs, batch: RayBatch) -> StepReport:
-    """Figures of one micro-batch of all ranks, from the blended rendering, or from the static one in a static stage."""
+def report_of(total: Tensor, terms: dict[str, Tensor], outputs: RenderOutputs, batch: RayBatch, shows_colours: bool
+              ) -> StepReport:
+    """Figures of one micro-batch of all ranks, from the blended rendering, or from the static one in a static stage.
+
+    PSNR and mIoU are NaN where no colours are trained yet.
+    """
+    terms = {name: value.detach() for name, value in terms.items()}
+    if not shows_colours:
+        unknown = torch.full_like(total, torch.nan).detach()
+        return StepReport(total.detach(), terms, unknown, unknown)
     view = outputs.full or outputs.static_view or outputs.dynamic_view
     own = batch.select(own_rows())
     with torch.no_grad():
         psnr = -10.0 * torch.log10(sum_over_ranks((view.rgb - own.rgb).square().sum()) / batch.rgb.numel())
         confusion = count_pairs(own.labels, view.logits.argmax(-1), view.logits.shape[-1])
         miou = class_iou(sum_over_ranks(confusion)).nanmean()
-    return StepReport(total.detach(), {name: value.detach() for name, value in terms.items()}, psnr, miou)
+    return StepReport(total.detach(), terms, psnr, miou)
 
 
 def mean_report(reports: list[StepReport]) -> StepReport:

@@ -12,18 +12,11 @@ from torch.utils.checkpoint import checkpoint
 from semflow.config.schema import EncoderConfig, ModelConfig
 from semflow.encoders.factory import build_image_encoder, build_video_encoder
 from semflow.encoders.features import FrameFeatures, clip_descriptor
+from semflow.encoders.frozen import seeded
 from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding
 from semflow.encoders.reduction import reduce_channels
 from semflow.encoders.sampling import read_map
-from semflow.fields.aggregation import (
-    FlowAggregator,
-    FlowAttentionAggregator,
-    FrameMap,
-    MeanAggregator,
-    PointAggregator,
-    SurfaceCues,
-    TrackScene,
-)
+from semflow.fields.aggregation import FlowAttentionAggregator, FrameMap, SurfaceCues, TrackScene
 from semflow.fields.chunks import joined, rays_in_parts
 from semflow.fields.dynamic import DynamicField
 from semflow.fields.flow import FlowNetwork
@@ -31,9 +24,11 @@ from semflow.fields.solid import Solid
 from semflow.fields.static import StaticField
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
+from semflow.models.parts import build_aggregator, build_code_mlp
 from semflow.records import FieldSamples, FlowTrack
 from semflow.utils.compiling import Compiled
 
+NETWORKS = 5  # that draw their first weights each from a seed of its own
 SOFTPLUS_SHARPNESS = 10.0  # close to relu, but with a gradient for raw densities down to about -0.5
 
 
@@ -94,7 +89,8 @@ class SemanticFlow(nn.Module):
 
     Args:
         model: sizes. encoder: kinds of encoders and their weights. classes: K.
-        shapes: one per scene. seed: seed of randomly initialised encoders.
+        shapes: one per scene. seed: of every initialisation. Each network draws from its own, so that two models that differ
+            in one network start with the same others.
     """
 
     def __init__(self, model: ModelConfig, encoder: EncoderConfig, classes: int, shapes: list[SceneShape], seed: int):
@@ -104,21 +100,24 @@ class SemanticFlow(nn.Module):
         self.video_encoder = build_video_encoder(encoder, seed)
         self.image_encoder = build_image_encoder(encoder, seed)
         code_width = model.code_width if self.video_encoder.code_channels else 0
-        self.code_mlp = nn.Sequential(
-            nn.Linear(self.video_encoder.code_channels, model.code_hidden), nn.ReLU(), nn.Linear(model.code_hidden, code_width)
-        ) if code_width else None
-        self.flow = FlowNetwork(
-            self.flow_encoding(shapes), model.flow_width, code_width, model.flow_substeps)
         video_channels = self.video_encoder.channels
         if not self.video_encoder.trainable:
             video_channels = self.reduced(video_channels)
-        self.aggregator = build_aggregator(model, video_channels, encoder.surface_cues)
-        self.static = StaticField(
-            self.field_encoding(shapes, with_time=False), model.static_width, model.static_blocks,
-            self.reduced(self.image_encoder.channels), classes, model.static_view_dependent)
-        self.dynamic = DynamicField(
-            self.field_encoding(shapes, with_time=True), model.dynamic_width, model.dynamic_code_blocks,
-            model.dynamic_blocks, code_width, self.aggregator.use_neighbours, self.aggregator.out_channels, classes)
+        first = seed * NETWORKS
+        with seeded(first):
+            self.code_mlp = build_code_mlp(self.video_encoder.code_channels, model.code_hidden, code_width)
+        with seeded(first + 1):
+            self.flow = FlowNetwork(self.flow_encoding(shapes), model.flow_width, code_width, model.flow_substeps)
+        with seeded(first + 2):
+            self.aggregator = build_aggregator(model, video_channels, encoder.surface_cues)
+        with seeded(first + 3):
+            self.static = StaticField(
+                self.field_encoding(shapes, with_time=False), model.static_width, model.static_blocks,
+                self.reduced(self.image_encoder.channels), classes, model.static_view_dependent)
+        with seeded(first + 4):
+            self.dynamic = DynamicField(
+                self.field_encoding(shapes, with_time=True), model.dynamic_width, model.dynamic_code_blocks,
+                model.dynamic_blocks, code_width, self.aggregator.use_neighbours, self.aggregator.out_channels, classes)
 
     def reduced(self, channels: int) -> int:
         """Channels of a frozen map after the optional PCA."""
@@ -151,16 +150,19 @@ class SemanticFlow(nn.Module):
         return SceneCodeEncoding(encoding, scenes, self.config.scene_code) if self.config.scene_code else encoding
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Trainable parameters by group: `static` (the static field) and `dynamic` (everything else).
+        """Trainable parameters by group: `static` (the static field), `flow` (the flow network and the code that it
+        reads) and `dynamic` (everything else).
 
         Every trainable parameter of the model is in exactly one group.
         """
-        static = {id(p) for p in self.static.parameters()}
-        trainable = [p for p in self.parameters() if p.requires_grad]
-        return {
-            "static": [p for p in trainable if id(p) in static],
-            "dynamic": [p for p in trainable if id(p) not in static],
-        }
+        of_flow = [self.flow] if self.code_mlp is None else [self.code_mlp, self.flow]
+        own = {"static": [self.static], "flow": of_flow}
+        group = {id(p): name for name, parts in own.items() for part in parts for p in part.parameters()}
+        groups = {"static": [], "flow": [], "dynamic": []}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                groups[group.get(id(parameter), "dynamic")].append(parameter)
+        return groups
 
     @torch.no_grad()
     def encode(self, index: int, rgb: Tensor, cameras: Cameras, space: Space, cues: SurfaceCues | None = None) -> SceneContext:
@@ -318,20 +320,6 @@ def plane_boxes(shapes: list[SceneShape], with_time: bool) -> tuple[Tensor, tupl
         return boxes, ()
     limits = [[-1.0, 2.0 * max(shape.frames - 1, 1) / shape.frames - 1.0] for shape in shapes]
     return torch.cat([boxes, torch.tensor(limits)[..., None]], dim=-1), tuple(shape.frames for shape in shapes)
-
-
-def build_aggregator(model: ModelConfig, channels: int, cues: bool) -> FlowAggregator:
-    """The aggregator that the configuration names; `none` reads no features."""
-    shared = (cues, model.feature_gradient)
-    if model.aggregator == "none" or not channels:
-        return PointAggregator(0, model.dynamic_width, *shared)
-    if model.aggregator == "point":
-        return PointAggregator(channels, model.dynamic_width, *shared)
-    if model.aggregator == "mean":
-        return MeanAggregator(channels, model.dynamic_width, model.flow_length, *shared)
-    return FlowAttentionAggregator(
-        channels, model.dynamic_width, model.flow_length, *shared, model.attention_width, model.attention_heads,
-        model.attention_head_width, model.displacement, model.ray_attention)
 
 
 def scene_box(cameras: Cameras, space: Space) -> Tensor:

@@ -59,11 +59,13 @@ class Renderer:
 
     Args:
         model: the networks. branches: what to compute. sampling: how rays are sampled.
-        static_frozen: the static field is not trained: no gradients are kept for it.
+        static_frozen, dynamic_frozen: this field is not trained: no gradients are kept for it.
     """
 
-    def __init__(self, model: SemanticFlow, branches: Branches, sampling: Sampling, static_frozen: bool):
-        self.model, self.branches, self.sampling, self.static_frozen = model, branches, sampling, static_frozen
+    def __init__(self, model: SemanticFlow, branches: Branches, sampling: Sampling, static_frozen: bool,
+                 dynamic_frozen: bool = False):
+        self.model, self.branches, self.sampling = model, branches, sampling
+        self.static_frozen, self.dynamic_frozen = static_frozen, dynamic_frozen
 
     def render(self, scene: SceneContext, whole: RayBatch, generator: torch.Generator) -> RenderOutputs:
         """Render this rank's rays of a whole batch.
@@ -130,7 +132,8 @@ class Renderer:
     def dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, u: Tensor, share: Share,
                 generator: torch.Generator) -> FieldSamples:
         """(R, S) dynamic samples at the points of a track, those at u (R, S) of their rays."""
-        found = self.model.dynamic_samples(scene, maps, track, len(u))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.dynamic_frozen):
+            found = self.model.dynamic_samples(scene, maps, track, len(u))
         return self.noisy(found.on_rays(*u.shape), share, generator, self.sampling.density_noise)
 
     def noisy(self, samples: FieldSamples, share: Share, generator: torch.Generator, deviation: float) -> FieldSamples:

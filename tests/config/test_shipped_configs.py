@@ -11,6 +11,7 @@ from semflow.config.parser import config_differences
 from semflow.config.schema import Config, DataConfig
 from semflow.data.frame_lists import parse_frames
 from semflow.engine.checkpoint import checkpoint_path
+from semflow.engine.stages import total_steps
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(CONFIGS.rglob("*.txt"))
@@ -158,7 +159,7 @@ def test_nerf_and_time_drops_terms_and_features_and_keeps_the_rest():
     assert set(after) == {"rgb_full", "rgb_dynamic", "semantic_full", "semantic_dynamic", "plane_variation"}
     assert config.dynamic_stage.steps == base.static_stage.steps + base.dynamic_stage.steps
     others = {key for key in config_differences(base, config) if ".losses." not in key}
-    assert others == {"out", "model.aggregator", "static_stage.steps", "dynamic_stage.steps", "dynamic_stage.decay_steps",
+    assert others == {"out", "model.aggregator", "static_stage.steps", "flow_stage.steps", "dynamic_stage.steps", "dynamic_stage.decay_steps",
                       "dynamic_stage.moving_only"}
 
 
@@ -179,8 +180,7 @@ def test_tracking_with_all_colours_differs_in_them_alone(path):
 def test_adaptation_and_scratch_differ_in_the_start_alone():
     source, adapted, scratch = (config_from_file(TASKS / f"{name}.txt") for name in ("multi", "adaptation", "adaptation_scratch"))
     assert set(config_differences(adapted, scratch)) == {"out", "init"} and not scratch.init
-    steps = source.static_stage.steps + source.dynamic_stage.steps
-    assert adapted.init == str(checkpoint_path(f"{source.out}/checkpoints", steps))
+    assert adapted.init == str(checkpoint_path(f"{source.out}/checkpoints", total_steps(source)))
     assert not set(adapted.data.scenes) & set(source.data.scenes)
     assert (adapted.model, adapted.encoder) == (source.model, source.encoder)
 

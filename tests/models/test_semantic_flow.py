@@ -84,9 +84,10 @@ def test_every_trainable_parameter_is_in_one_group_and_gets_gradients(image_feat
 
 def test_attention_and_joint_encoder_are_among_the_trained(image_features):
     model = tiny_model(encoder=replace(TINY_ENCODER, kind="joint"))
-    dynamic = {id(parameter) for parameter in model.parameter_groups()["dynamic"]}
-    for part in (model.aggregator.attention, model.video_encoder, model.flow, model.code_mlp, model.dynamic):
-        assert list(part.parameters()) and all(id(parameter) in dynamic for parameter in part.parameters())
+    groups = {name: {id(parameter) for parameter in group} for name, group in model.parameter_groups().items()}
+    for part, name in ((model.aggregator.attention, "dynamic"), (model.video_encoder, "dynamic"), (model.dynamic, "dynamic"),
+                       (model.flow, "flow"), (model.code_mlp, "flow")):
+        assert list(part.parameters()) and all(id(parameter) in groups[name] for parameter in part.parameters())
 
 
 @pytest.mark.parametrize("frame", [0, 2, 3])
@@ -304,3 +305,19 @@ def test_the_box_holds_every_sample_of_every_ray():
         points = tiny_batch(scene, frame, rays=200).rays.at(torch.linspace(0, 1, 9).expand(200, 9)).flatten(0, 1)
         assert (points >= low - 1e-5).all() and (points <= high + 1e-5).all()
     assert (high > low).all()
+
+
+@pytest.mark.parametrize("changes, other", [
+    ({"aggregator": "mean"}, ("aggregator", "dynamic")), ({"flow_width": 20}, ("flow",)), ({"static_width": 20}, ("static",))])
+def test_models_that_differ_in_one_network_start_with_the_same_others(changes, other):
+    first, second = tiny_model().state_dict(), tiny_model(**changes).state_dict()
+    same = {name for name in first if name in second and first[name].shape == second[name].shape
+            and torch.equal(first[name], second[name])}
+    untouched = {name for name in first if not name.startswith(other)}
+    assert untouched <= same and any(name.startswith(("static", "flow")) for name in untouched)
+
+
+def test_another_seed_starts_every_network_anew():
+    first, second = (tiny_model(seed=seed).state_dict() for seed in (0, 1))
+    for part in ("code_mlp", "flow", "aggregator", "static", "dynamic"):
+        assert any(not torch.equal(first[name], second[name]) for name in first if name.startswith(part)), part

@@ -42,6 +42,7 @@ def test_a_run_is_the_task_with_the_lines_of_the_method(sources):
 def test_the_budget_shortens_the_stages_alike(sources):
     config = job(jobs_of(TABLES["full"], SMALL, sources), "full").config
     assert (config.static_stage.steps, config.dynamic_stage.steps) == (round(0.25 * 900), round(0.25 * 700))
+    assert config.flow_stage.steps == config.flow_stage.decay_steps == 250
     assert config.static_stage.decay_steps == config.static_stage.steps
     time_alone = job(jobs_of(TABLES["full"], SMALL, sources), "full", "nerf_time").config
     assert time_alone.static_stage.steps == 0  # a stage without steps stays without
@@ -58,7 +59,7 @@ def test_settings_are_taken_as_they_are_and_scenes_replace_those_of_the_budget(t
 
 def test_adaptation_starts_from_the_last_checkpoint_of_the_model_of_several_scenes(sources):
     multi, adapted, scratch = jobs_of(TABLES["adaptation"], SMALL, sources)
-    steps = multi.config.static_stage.steps + multi.config.dynamic_stage.steps
+    steps = sum(getattr(multi.config, f"{stage}_stage").steps for stage in ("static", "flow", "dynamic"))
     assert multi.scenes == SMALL.several and not multi.curve
     assert adapted.config.init == str(checkpoint_path(multi.folder.checkpoints, steps)) and adapted.needs == multi.folder.path
     assert not scratch.config.init and scratch.needs is None and scratch.curve and adapted.curve

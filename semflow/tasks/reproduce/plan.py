@@ -16,6 +16,7 @@ from semflow.engine.baselines import BASELINES
 from semflow.engine.benchmark_quality import scaled
 from semflow.engine.checkpoint import checkpoint_path
 from semflow.engine.run_folder import RunFolder
+from semflow.engine.stages import stage_fields, total_steps
 from semflow.utils.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -232,15 +233,10 @@ def make_job(task: str, method: Method, scenes: tuple[str, ...], seed: int, budg
         needs = start.folder.path
         config = replace(config, init=str(checkpoint_path(start.folder.checkpoints, total_steps(start.config))))
     if not curve:
-        stages = {name: getattr(config, name) for name in ("static_stage", "dynamic_stage")}
-        config = replace(config, **{name: scaled(stage, budget.length) for name, stage in stages.items() if stage.steps})
+        config = replace(config, **{
+            name: scaled(stage, budget.length) for name, stage in stage_fields(config).items() if stage.steps})
     config = with_settings(config, sources.settings)
     return Job(task, method, seed, scenes, config, method.baseline, curve and not method.baseline, needs)
-
-
-def total_steps(config: Config) -> int:
-    """Optimiser steps of a whole run."""
-    return config.static_stage.steps + config.dynamic_stage.steps
 
 
 def unique(jobs: Sequence[Job]) -> list[Job]:

@@ -17,7 +17,8 @@ from semflow.engine.benchmark_report import commit
 from semflow.engine.checkpoint import all_checkpoints
 from semflow.engine.interrupt import GracefulStop
 from semflow.engine.run_folder import RunState
-from semflow.tasks.reproduce.plan import Job, total_steps
+from semflow.engine.stages import total_steps
+from semflow.tasks.reproduce.plan import Job
 from semflow.utils.errors import SemflowError
 from semflow.utils.files import write_json, write_text
 
@@ -70,7 +71,8 @@ def is_judged(job: Job, every: int, checkpoint: Path | None = None) -> bool:
 
 def curve_checkpoints(job: Job) -> list[Path]:
     """Checkpoints on the way that hold a dynamic field in training, the last one left out."""
-    first, last = job.config.static_stage.steps, total_steps(job.config)
+    last = total_steps(job.config)
+    first = last - job.config.dynamic_stage.steps
     return [path for step, path in all_checkpoints(job.folder.checkpoints) if job.curve and first < step < last]
 
 
