@@ -12,7 +12,7 @@ from semflow.tasks.reproduce.plan import BUDGETS
 from semflow.viz.video import read_png
 
 SETTINGS = [
-    *(f"{stage}.{key}={value}" for stage in ("static_stage", "dynamic_stage") for key, value in (
+    *(f"{stage}.{key}={value}" for stage in ("static_stage", "flow_stage", "dynamic_stage") for key, value in (
         ("steps", 8), ("rays", 16), ("samples", 6), ("surface_samples", 2), ("warmup_steps", 2))),
     "model.plane_levels=[8]", "model.plane_channels=4", "model.static_width=8", "model.dynamic_width=8", "model.flow_width=8",
     "render.samples=6", "render.fine_samples=0", "render.occupancy=0", "train.images_every=0", "train.save_every=4"]

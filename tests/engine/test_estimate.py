@@ -33,6 +33,7 @@ def config(data, tmp_path) -> Config:
     return replace(
         base, out=str(tmp_path / "run"), data=replace(base.data, dir=str(data), scenes=("one",)),
         static_stage=replace(base.static_stage, **small), dynamic_stage=replace(base.dynamic_stage, **small),
+        flow_stage=replace(base.flow_stage, steps=0),
         train=replace(base.train, images_every=0, threads=1))
 
 

@@ -15,6 +15,7 @@ from semflow.data.frame_lists import parse_frames
 from semflow.data.synthetic import make_scene
 from semflow.engine.checkpoint import load_checkpoint
 from semflow.engine.run_folder import RunFolder
+from semflow.engine.stages import stage_fields, total_steps
 from semflow.engine.trainer import Trainer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -42,7 +43,7 @@ def tiny(path: Path, data: Path, out: Path, steps: int = STEPS) -> Config:
     config = config_from_file(path)
     stages = {
         name: replace(stage, steps=min(stage.steps, steps), rays=16, samples=6, surface_samples=2, warmup_steps=0)
-        for name, stage in (("static_stage", config.static_stage), ("dynamic_stage", config.dynamic_stage))}
+        for name, stage in stage_fields(config).items()}
     sizes = {"plane_levels": (8,), "plane_channels": 2, "static_width": 8, "dynamic_width": 8, "flow_width": 8}
     return replace(
         config, out=str(out), device="cpu", data=replace(config.data, dir=str(data)), **stages,
@@ -52,7 +53,7 @@ def tiny(path: Path, data: Path, out: Path, steps: int = STEPS) -> Config:
 def trained(config: Config) -> Trainer:
     """The trainer of a finished run."""
     trainer = Trainer(config)
-    assert trainer.run() and trainer.step == config.static_stage.steps + config.dynamic_stage.steps > 0
+    assert trainer.run() and trainer.step == total_steps(config) > 0
     return trainer
 
 

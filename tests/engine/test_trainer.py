@@ -46,6 +46,7 @@ def config(data, tmp_path) -> Config:
         data=replace(base.data, dir=str(data), scenes=("one",)),
         model=replace(base.model, plane_levels=(8, 16), plane_channels=4, static_width=16, dynamic_width=16, flow_width=16),
         static_stage=replace(base.static_stage, **small),
+        flow_stage=replace(base.flow_stage, steps=0),
         dynamic_stage=replace(base.dynamic_stage, **small),
         train=replace(base.train, save_every=2, images_every=0, log_every=1, threads=1),
         render=replace(base.render, samples=8, fine_samples=4, occupancy=8),
@@ -212,7 +213,8 @@ def test_bf16_trains_the_fields_and_keeps_renderings_in_float32(config):
 
 def test_adaptation_starts_from_shared_weights(config, tmp_path):
     """From two scenes to one: planes and scene codes are those of the new scene, not of the first; densities start as a fog."""
-    config = replace(config, model=replace(config.model, scene_code=3), data=replace(config.data, scenes=("one", "two")))
+    config = replace(config, model=replace(config.model, flow_encoding="frequency", scene_code=3),
+                     data=replace(config.data, scenes=("one", "two")))
     train(config)
     start = str(RunFolder(config.out).require_checkpoint())
     other = replace(config, out=str(tmp_path / "adapted"), init=start, data=replace(config.data, scenes=("two",)))
@@ -228,7 +230,7 @@ def test_adaptation_starts_from_shared_weights(config, tmp_path):
 
 def test_densities_of_frequencies_are_taken_over(config, tmp_path):
     """Places mean the same in every scene there; only planes are new."""
-    config = replace(config, model=replace(config.model, encoding="frequency"))
+    config = replace(config, model=replace(config.model, encoding="frequency", flow_encoding="frequency"))
     train(config)
     start = str(RunFolder(config.out).require_checkpoint())
     own = Trainer(replace(config, out=str(tmp_path / "adapted"), init=start)).model.state_dict()

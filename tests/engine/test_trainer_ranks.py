@@ -42,6 +42,7 @@ def fast(folder: Path) -> Config:
         data=replace(base.data, dir=str(folder / "scenes"), scenes=("one", "two")),
         model=replace(base.model, plane_levels=(8, 16), plane_channels=4, static_width=16, dynamic_width=16, flow_width=16),
         static_stage=replace(base.static_stage, **small),
+        flow_stage=replace(base.flow_stage, **small),
         dynamic_stage=replace(base.dynamic_stage, **small),
         train=replace(base.train, accumulate=2, save_every=1, images_every=0, log_every=1, threads=1, keep=9))
 
@@ -53,7 +54,7 @@ def published(folder: Path) -> Config:
         base.dynamic_stage, steps=3 * STEPS, rays=7, surface_samples=0, moving_only=False, losses=PAPER_DYNAMIC_LOSSES)
     return replace(
         base, out=str(folder / "published"), dynamic_stage=stage, static_stage=replace(base.static_stage, steps=0),
-        data=replace(base.data, scenes=("one",), calibrate_depth=False, labelled_frames="0,2"),
+        flow_stage=replace(base.flow_stage, steps=0), data=replace(base.data, scenes=("one",), calibrate_depth=False, labelled_frames="0,2"),
         encoder=replace(base.encoder, kind="joint"), model=replace(base.model, encoding="frequency", octaves=3))
 
 
@@ -193,7 +194,7 @@ def test_rank_0_alone_writes(folder, two):
     assert not (folder / "other_rank").exists()
     state = load_checkpoint(RunFolder(folder / "fast").require_checkpoint())
     assert (folder / "fast" / "finished.json").is_file() and list((folder / "fast" / "tensorboard").iterdir())
-    assert state["step"] == 2 * STEPS and not any(name.startswith("module.") for name in state["model"])
+    assert state["step"] == 3 * STEPS and not any(name.startswith("module.") for name in state["model"])
 
 
 def test_a_signal_to_one_stops_both_and_one_process_goes_on(folder, two):

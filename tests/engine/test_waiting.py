@@ -63,7 +63,7 @@ def published(data: Path, out: Path) -> Config:
                    model=replace(base.model, encoding="frequency"), dynamic_stage=dynamic)
 
 
-STAGES = ("static_stage", "dynamic_stage")
+STAGES = ("static_stage", "flow_stage", "dynamic_stage")
 
 
 def step_of(config: Config, number: int):
@@ -78,7 +78,7 @@ def step_of(config: Config, number: int):
 
 
 @pytest.mark.parametrize("make", [fast, published])
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", range(len(STAGES)))
 def test_a_step_waits_for_nothing_but_the_values_of_its_terms(monkeypatch, data, tmp_path, make, number):
     """Two reads are the host's own: it draws the frame and its source. Adam's counters of steps lie on the host, too."""
     trainer, optimizer, step = step_of(make(data, tmp_path), number)
@@ -102,7 +102,7 @@ def test_the_count_finds_what_it_looks_for():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("make", [fast, published])
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", range(len(STAGES)))
 def test_cuda_itself_finds_nothing_that_waits(data, tmp_path, make, number):
     _, _, step = step_of(replace(make(data, tmp_path), device="cuda"), number)
     step()

@@ -61,7 +61,7 @@ def test_every_trainable_parameter_is_in_one_group_and_gets_gradients(image_feat
 
     Noise on the densities keeps the fields from being empty, as it does in training.
     """
-    model = tiny_model(encoder=replace(TINY_ENCODER, kind=kind, surface_cues=True), **changes)
+    model = tiny_model(encoder=replace(TINY_ENCODER, kind=kind, surface_cues=True), seed=2, **changes)
     groups = model.parameter_groups()
     grouped = [id(parameter) for group in groups.values() for parameter in group]
     trainable = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -313,7 +313,7 @@ def test_models_that_differ_in_one_network_start_with_the_same_others(changes, o
     first, second = tiny_model().state_dict(), tiny_model(**changes).state_dict()
     same = {name for name in first if name in second and first[name].shape == second[name].shape
             and torch.equal(first[name], second[name])}
-    untouched = {name for name in first if not name.startswith(other)}
+    untouched = {name for name in first if not name.startswith(other) and ".density." not in name}  # these `tiny_model` draws
     assert untouched <= same and any(name.startswith(("static", "flow")) for name in untouched)
 
 

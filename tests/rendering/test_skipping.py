@@ -14,6 +14,7 @@ from semflow.rendering.static_rays import Asked
 from semflow.utils.errors import SemflowError
 
 EVERYTHING = frozenset({"rgb", "semantic", "depth", "flow", "entropy", "dynamic", "static"})
+SURFACES = 1  # seed of random surfaces that neither fill space nor leave it empty
 CAMERAS = sliding_cameras(3, height=12, width=16, focal=20.0)
 
 
@@ -33,6 +34,7 @@ def solid_model(**changes):
     rgb = torch.rand(3, 6, 8, 3, generator=torch.Generator().manual_seed(2))
     scene = make_scene(cameras, rgb=rgb, **changes.pop("scene", {}))
     model, (context,) = tiny_model([scene], density_scale=60.0, octaves=1, **changes)
+    torch.manual_seed(SURFACES)
     for field in (model.static, model.dynamic):
         torch.nn.init.normal_(field.density.weight, std=2.0)
         torch.nn.init.constant_(field.density.bias, -0.3)
