@@ -237,7 +237,7 @@ class Trainer:
             figures = {"loss": report.loss, "psnr": report.psnr, "miou": report.miou}
             named = {f"{stage.name}/{key}": value for key, value in (figures | report.terms).items()}
             board.scalars(named | rates, self.step)
-        if train.images_every and self.step % train.images_every == 0:
+        if stage.shows_colours and train.images_every and self.step % train.images_every == 0:
             self.panel(board, stage)
 
     def panel(self, board: TensorBoard, stage: Stage) -> None:

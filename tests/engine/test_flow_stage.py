@@ -30,7 +30,7 @@ def config(tmp_path_factory) -> Config:
         model=replace(base.model, plane_levels=(8,), flow_plane_levels=(8, 16), plane_channels=4, static_width=8, dynamic_width=8),
         static_stage=none, dynamic_stage=replace(base.dynamic_stage, steps=0),
         flow_stage=replace(base.flow_stage, steps=STEPS, decay_steps=STEPS, rays=128, warmup_steps=5),
-        train=replace(base.train, threads=1, images_every=0, save_every=STEPS // 2))
+        train=replace(base.train, threads=1, images_every=10, save_every=STEPS // 2))
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,7 @@ def trained(config) -> tuple[list, Trainer]:
     trainer, reports = Trainer(config), []
     original = trainer.train_step
     trainer.train_step = lambda *args: reports.append(original(*args)) or reports[-1]
+    trainer.panel = lambda *_: pytest.fail("a picture of colours that nobody has trained")
     assert trainer.run()
     return reports, trainer
 
