@@ -106,6 +106,7 @@ class _Encoder:
         self._storages: set[int] = set()
 
     def encode(self, value: Any, place: str) -> Any:
+        """What stands for a value in the file's text; its tensors are kept under names that begin with its place in the state."""
         if value is None or type(value) in (str, int, float, bool):
             return value
         if isinstance(value, Tensor):

@@ -49,10 +49,9 @@ class Stage:
 def stages_of(config: Config) -> list[Stage]:
     """The stages of a configuration, in order; a stage without steps is left out."""
     found, first = [], 0
-    for name, (trains, static_rays) in STAGES.items():
-        stage = Stage(name, getattr(config, stage_field(name)), trains, static_rays, first)
-        found.append(stage)
-        first = stage.last_step
+    for name, rule in STAGES.items():
+        found.append(Stage(name, getattr(config, stage_field(name)), *rule, first))
+        first = found[-1].last_step
     return [stage for stage in found if stage.config.steps]
 
 
@@ -73,7 +72,8 @@ def total_steps(config: Config) -> int:
 
 def build_optimizer(stage: Stage, model: SemanticFlow) -> torch.optim.Adam:
     """Adam over the stage's parameter groups, the planes with their own learning rate."""
-    parameters = [parameter for name in stage.trains for parameter in model.parameter_groups()[name]]
+    trained = model.parameter_groups()
+    parameters = [parameter for name in stage.trains for parameter in trained[name]]
     planes = {id(p) for module in model.modules() if isinstance(module, PlaneEncoding) for p in module.parameters()}
     groups = [
         {"params": [p for p in parameters if id(p) not in planes], "lr": stage.config.lr, "base": stage.config.lr},

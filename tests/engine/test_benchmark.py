@@ -97,7 +97,7 @@ def test_a_step_trains_its_own_groups_and_no_other(stage, trained, scenes):
         assert changed == (name in trained), name
 
 
-def check(case: dict) -> None:
+def assert_measured(case: dict) -> None:
     """All figures of a case of the record."""
     assert set(case) == {"seconds", "product_seconds", "products", "peak_bytes", "setup_bytes", "runs"}
     assert all(math.isfinite(value) and value > 0 for value in case.values())
@@ -118,7 +118,7 @@ def test_the_product_is_in_full_precision(monkeypatch):
 def test_every_case_is_measured():
     for case in benchmark.CASES:
         found = measure_here(tiny(), case)
-        check(asdict(found.step if case in STAGE_CASES else found))
+        assert_measured(asdict(found.step if case in STAGE_CASES else found))
 
 
 def test_frames_are_rendered_at_their_own_size_and_from_new_views(monkeypatch):
@@ -132,7 +132,7 @@ def test_frames_are_rendered_at_their_own_size_and_from_new_views(monkeypatch):
 
 
 def test_a_case_runs_in_a_process_of_its_own():
-    check(vars(measure(tiny(), "static")))
+    assert_measured(vars(measure(tiny(), "static")))
 
 
 def test_a_killed_process_is_one_line(monkeypatch):
@@ -221,7 +221,7 @@ def test_the_fast_form_is_measured_and_written(monkeypatch, tmp_path, capsys):
     (found,) = json.loads(file.read_text())["parts"]
     assert set(found["cases"]) == {"static", "dynamic"}
     for case in found["cases"].values():
-        check(case)
+        assert_measured(case)
     assert found["settings"]["config"]["model"]["encoding"] == "planes" and "static step" in capsys.readouterr().out
 
 
