@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from semflow.utils.errors import ConfigError
+from semflow.utils.memory import keep_freed_memory
 from semflow.utils.ranks import local_rank, local_ranks, ranks
 
 
@@ -83,7 +84,8 @@ class OnTheWay:
 
 
 def set_up_torch(threads: int = 0, tf32: bool = False) -> None:
-    """Process-wide settings: CPU threads (0 = torch's choice), denormals flushed to zero, TF32 matrix products or not.
+    """Process-wide settings: CPU threads (0 = torch's choice), denormals flushed to zero, TF32 matrix products or not,
+    freed memory kept.
 
     Ranks on one machine share its cores: where torch would take one thread each, as `torchrun` tells it to, they take
     as many as there are cores for.
@@ -96,6 +98,7 @@ def set_up_torch(threads: int = 0, tf32: bool = False) -> None:
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
 
 
