@@ -63,6 +63,21 @@ def test_what_the_cameras_never_see_is_no_instance():
     assert [item.name for item in found.instances if item.moves] == ["ball#1"]
 
 
+def test_haze_beside_what_the_camera_sees_of_an_instance_is_none_of_it(monkeypatch):
+    """However near it is to the instance; before the instance it is part of it, and so is what the wall hides."""
+    monkeypatch.setattr(module, "REACH", 12.0)
+    renderer = renderer_of(Balls(centres=TWO, radius=0.12))
+    regions = find_regions(renderer, "toy", LABELS)
+    at = SPACE.to_world(torch.tensor(TWO[0]) + Balls().shift)
+    u, v = CAMERAS.project(at, 1)[0].tolist()
+    seen = renderer.render("toy", CAMERAS, 1, 1.0, frozenset({"semantic"})).labels == BALL
+    top = int(seen[:, int(u)].nonzero().min())
+    off = torch.tensor([[u, top - 1.5], [u, top - 0.5], [u, v]])  # the second is in the pixel beside it, the last on it
+    points = SPACE.from_world(CAMERAS.lift(off, CAMERAS.depth(at, 1).expand(3), 1))
+    groups = regions.groups(points, one_hot_logits(torch.tensor([BALL] * 3)), 1).tolist()
+    assert groups[0] == regions.moving.rest_of(BALL) and regions.moving.rest_of(BALL) not in groups[1:]
+
+
 def test_targets(scenery):
     assert names(scenery.select(["moving"], [], "e")) == (list(range(scenery.regions.moving.groups)), [])
     first, second = (names(scenery.select([f"ball#{n}"], [], "e"))[0] for n in (1, 2))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semflow.fields.solid import solid_in_parts
@@ -23,6 +24,7 @@ LEAST_SHARE = 0.02  # of the largest region of their class, belong to the neares
 REACH = 1.8  # cells around a region that its things may fill
 BEHIND = 2.0  # cells behind the surface that a camera sees, in which something still counts as seen
 VIEW_WIDTH = 96  # pixels of the small views that tell what is seen
+RIM = 1  # of those pixels around what a camera sees of a class, which may still be its rim
 NEAREST_AT_ONCE = 4096
 
 
@@ -69,17 +71,19 @@ class FieldRegions:
 
     Groups: every class has two for each of its instances, in order, and one for the rest. The second of the two is what
     the field says of the class where no camera has ever looked, behind the instance: it is removed with it, but never
-    shown elsewhere. The rest is far from every instance, like a rim of another thing: it belongs to none.
+    shown elsewhere. The rest is far from every instance, like a rim of another thing, or where the camera of its frame
+    sees that nothing of the class is near, like haze that hangs before a wall: it belongs to none.
 
     Args:
         cells: what is seen of the field. component: (M,) int64 connected region of each cell. classes: K.
         box: (2, 3) the grid's.
         hides: (points (N, 3), label, frame) -> (N,) bool, they are behind what a camera sees of the class.
+        denies: the same, they are before what a camera sees where it sees nothing of the class.
     """
 
     def __init__(self, cells: Cells, component: Tensor, classes: int, box: Tensor,
-                 hides: Callable[[Tensor, int, int], Tensor]):
-        self.cells, self.classes, self.box, self.hides = cells, classes, box, hides
+                 hides: Callable[[Tensor, int, int], Tensor], denies: Callable[[Tensor, int, int], Tensor]):
+        self.cells, self.classes, self.box, self.hides, self.denies = cells, classes, box, hides, denies
         self.first, self.count, self.group_of_cell = [], [], torch.full_like(component, -1)
         total = 0
         for label in range(classes):
@@ -101,14 +105,19 @@ class FieldRegions:
         for seen in (k for k in range(self.classes) if self.count[k]):
             own = label == seen
             if own.any():
-                group[own] = self.nearest_instance(seen, frame)[cell_of(points[own], self.box, CELLS)]
+                nearest = self.nearest_instance(seen, frame)[cell_of(points[own], self.box, CELLS)]
+                group[own] = nearest.masked_fill(self.denies(points[own], seen, frame), self.rest_of(seen))
         return group
+
+    def rest_of(self, label: int) -> int:
+        """The group of what has a class and belongs to no instance."""
+        return self.first[label] + 2 * self.count[label]
 
     def nearest_instance(self, label: int, frame: int) -> Tensor:
         """(CELLS^3,) group, of the instance of a class that is nearest to it, of each cell at a frame; kept."""
         if (label, frame) not in self.nearest:
             here = (self.cells.label == label) & (self.cells.frame == frame) & (self.group_of_cell >= 0)
-            rest = self.first[label] + 2 * self.count[label]
+            rest = self.rest_of(label)
             found = torch.full((CELLS**3,), rest, device=self.box.device)
             if here.any():
                 all_cells = torch.ones(CELLS, CELLS, CELLS, dtype=torch.bool, device=self.box.device)
@@ -185,9 +194,21 @@ def find_regions(renderer: ModelRenderer, scene: str, label_map: LabelMap) -> Re
     still = chosen_cells(still_cells(grids), lambda cells: torch.stack([
         surfaces.show(cells.points, torch.full_like(cells.frame, frame)) for frame in range(context.frames)]).any(0))
     box, classes = grids.box, len(label_map)
-    moving_field = FieldRegions(moving, connected(moving, moving_edges(moving, grids)), classes, box, surfaces.hide)
-    still_field = FieldRegions(still, connected(still, near_edges(still)), classes, box, surfaces.hide_from_all)
+    moving_field = FieldRegions(moving, connected(moving, moving_edges(moving, grids)), classes, box, surfaces.hide, surfaces.deny)
+    still_field = FieldRegions(
+        still, connected(still, near_edges(still)), classes, box, surfaces.hide_from_all, surfaces.deny_for_all)
     return Regions(moving_field, still_field, label_map, context.space.to_world, context.frames)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Where a camera sees N points: (N,) rows `y` and columns `x`, `behind`: how far (in u) they lie behind what it
+    sees there, `visible`: whether they are in its view."""
+
+    y: Tensor
+    x: Tensor
+    behind: Tensor
+    visible: Tensor
 
 
 @dataclass(frozen=True)
@@ -208,25 +229,36 @@ class Surfaces:
         shown = torch.zeros_like(frame, dtype=torch.bool)
         for number in frame.unique().tolist():
             own = frame == number
-            behind, _, visible = self.at(points[own], number)
-            shown[own] = visible & (behind < BEHIND / CELLS)
+            sight = self.sight(points[own], number)
+            shown[own] = sight.visible & (sight.behind < BEHIND / CELLS)
         return shown
 
     def hide(self, points: Tensor, label: int, frame: int) -> Tensor:
         """(N,) bool: points (N, 3) that lie behind what the camera of a frame sees of a class."""
-        behind, labels, visible = self.at(points, frame)
-        return visible & (behind > 0) & (labels == label)
+        sight = self.sight(points, frame)
+        return sight.visible & (sight.behind > 0) & (self.labels[frame, sight.y, sight.x] == label)
 
     def hide_from_all(self, points: Tensor, label: int, frame: int) -> Tensor:
         """The same of any camera, for what does not move."""
         return torch.stack([self.hide(points, label, number) for number in range(len(self.cameras))]).any(0)
 
-    def at(self, points: Tensor, frame: int) -> tuple[Tensor, Tensor, Tensor]:
-        """How far (in u) points (N, 3) lie behind what a camera sees there, its class, and whether they are in its view."""
+    def deny(self, points: Tensor, label: int, frame: int) -> Tensor:
+        """(N,) bool: points (N, 3) that the camera of a frame looks through, to where nothing of a class is near."""
+        sight = self.sight(points, frame)
+        own = (self.labels[frame] == label).float()
+        near = F.max_pool2d(own[None], 2 * RIM + 1, stride=1, padding=RIM)[0] > 0
+        return sight.visible & (sight.behind < BEHIND / CELLS) & ~near[sight.y, sight.x]
+
+    def deny_for_all(self, points: Tensor, label: int, frame: int) -> Tensor:
+        """None (N,): what does not move may be hidden at any one time."""
+        return torch.zeros_like(points[:, 0], dtype=torch.bool)
+
+    def sight(self, points: Tensor, frame: int) -> Sight:
+        """What the camera of a frame sees of points (N, 3)."""
         uv, in_front = self.cameras.project(self.space.to_world(points), frame)
         x, y = uv[:, 0].long().clamp(0, self.cameras.width - 1), uv[:, 1].long().clamp(0, self.cameras.height - 1)
         behind = self.space.ray_parameter(points, self.cameras, frame) - self.u[frame, y, x]
-        return behind, self.labels[frame, y, x], in_front & self.cameras.inside(uv)
+        return Sight(y, x, behind, in_front & self.cameras.inside(uv))
 
 
 def seen_surfaces(renderer: ModelRenderer, scene: str) -> Surfaces:
