@@ -25,7 +25,7 @@ from semflow.engine.benchmark_timing import Product, synchronize
 from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
 from semflow.engine.protocols import EvaluationProtocol
 from semflow.engine.run_folder import RunFolder, RunState
-from semflow.engine.stages import STAGES, Stage, stage_fields, total_steps
+from semflow.engine.stages import STAGES, Stage, stage_field, stage_fields
 from semflow.engine.trainer import StepReport, Trainer
 from semflow.utils.files import write_json
 
@@ -58,15 +58,14 @@ class QualityPoint:
 
     Attributes:
         minutes: asked for. seconds: spent in training steps. product_seconds: median product beside them.
-        static_steps, dynamic_steps: taken. images: judged.
+        steps: taken, by the name of their stage. images: judged.
         ours, copying: metrics of the protocol's headline group, mean over scenes.
     """
 
     minutes: float
     seconds: float
     product_seconds: float
-    static_steps: int
-    dynamic_steps: int
+    steps: dict[str, int]
     images: int
     ours: Metrics
     copying: Metrics
@@ -232,13 +231,20 @@ def judged(
         judge(checkpoint, out)
         found = json.loads(metrics.read_text(encoding="utf-8"))
     state = load_checkpoint(checkpoint)
-    static = min(state["step"], config.static_stage.steps)
-    dynamic = max(0, state["step"] - total_steps(config) + config.dynamic_stage.steps)
     group = plan.protocol.headline
     images = sum(scene["groups"][group]["images"] for scene in found["scenes"].values() if scene["groups"][group])
     return QualityPoint(
-        minutes, state["training_seconds"], statistics.median(state["product_seconds"]), static, dynamic,
-        images, found["mean"][group]["ours"], found["mean"][group]["copying"])
+        minutes, state["training_seconds"], statistics.median(state["product_seconds"]),
+        steps_of_stages(config, state["step"]), images, found["mean"][group]["ours"], found["mean"][group]["copying"])
+
+
+def steps_of_stages(config: Config, step: int) -> dict[str, int]:
+    """How many of the first `step` steps of a run belong to each of its stages."""
+    found = {}
+    for name in STAGES:
+        found[name] = min(step, getattr(config, stage_field(name)).steps)
+        step -= found[name]
+    return found
 
 
 def read_evaluation(metrics: Path, checkpoint: Path, every: int) -> dict | None:

@@ -23,7 +23,7 @@ from semflow.engine.benchmark_timing import PRODUCT_SIZE, Measurement
 from semflow.utils.device import describe_device, resolve_device
 from semflow.utils.errors import DataError
 
-FORMAT = "semflow benchmark 2"
+FORMAT = "semflow benchmark 3"
 TITLES = {
     "static": "static step", "dynamic": "dynamic step", "render-rgb": "rendering of a frame, RGB",
     "render-semantic": "rendering of a frame, semantics", "render": "rendering of a frame, RGB + semantics",
@@ -211,7 +211,7 @@ def quality_table(part: dict[str, Any]) -> str:
                    for key, places in (("psnr", 2), ("miou_foreground", 3))]
         in_products = f"{point['seconds'] / point['product_seconds']:.0f}"
         rows.append((f"{point['minutes']:g} min", f"{point['seconds']:.1f}", in_products,
-                     f"{point['static_steps']} + {point['dynamic_steps']}", *metrics))
+                     " + ".join(str(count) for count in point["steps"].values() if count), *metrics))
     return table(rows)
 
 

@@ -14,7 +14,7 @@ from semflow.config.parser import config_from_file
 from semflow.config.schema import Config, StageConfig
 from semflow.data.synthetic import make_scene
 from semflow.engine import benchmark_quality, benchmark_timing
-from semflow.engine.benchmark_quality import QualityPlan, TimedTrainer, fitted, measure_quality, scaled
+from semflow.engine.benchmark_quality import QualityPlan, TimedTrainer, fitted, measure_quality, scaled, steps_of_stages
 from semflow.engine.checkpoint import load_checkpoint
 from semflow.engine.protocols import find_protocol
 from semflow.engine.run_folder import RunFolder
@@ -147,7 +147,7 @@ def test_a_run_per_time_whose_length_fits(config, tmp_path, monkeypatch):
     judge, plan = Judge(), plan_of(config, tmp_path, 0.1, 0.2)
     found = measure_quality(plan, judge)
     assert found.mode == "runs" and found.step_seconds == {"static": 0.5, "dynamic": 0.5} and found.scenes == ("one",)
-    assert [(p.static_steps, p.dynamic_steps) for p in found.points] == [(7, 5), (14, 10)]  # 6 and 12 seconds, 3 : 2
+    assert [tuple(p.steps.values()) for p in found.points] == [(7, 0, 5), (14, 0, 10)]  # 6 and 12 seconds, 3 : 2
     assert [p.seconds for p in found.points] == [6.0, 12.0] and [p.ours["psnr"] for p in found.points] == [12.0, 24.0]
     assert [(p.minutes, p.images, p.copying["psnr"]) for p in found.points] == [(0.1, 7, 1.0), (0.2, 7, 1.0)]
     assert measure_quality(plan, judge) == found and len(judge.calls) == 2  # nothing is done again
@@ -158,13 +158,19 @@ def test_a_run_per_time_whose_length_fits(config, tmp_path, monkeypatch):
         measure_quality(replace(plan, config=wide), judge)
 
 
+def test_steps_belong_to_the_stages_in_turn(config):
+    whole = replace(config, flow_stage=replace(config.flow_stage, steps=3))
+    for step, taken in ((4, (4, 0, 0)), (8, (6, 2, 0)), (13, (6, 3, 4))):
+        assert steps_of_stages(whole, step) == dict(zip(("static", "flow", "dynamic"), taken))
+
+
 def test_checkpoints_along_one_run(config, tmp_path, monkeypatch):
     slow_steps(monkeypatch, 0.5)
     judge, said = Judge(), []
     found = measure_quality(plan_of(config, tmp_path, 0.05, 0.15, 0.2, along=True), judge, said.append)
     assert found.mode == "along"
     assert [(p.minutes, p.seconds) for p in found.points] == [(0.05, 3.0), (0.15, 9.0), (0.2, 12.0)]
-    assert [(p.static_steps, p.dynamic_steps) for p in found.points] == [(6, 0), (14, 4), (14, 10)]
+    assert [tuple(p.steps.values()) for p in found.points] == [(6, 0, 0), (14, 0, 4), (14, 0, 10)]
     again = measure_quality(plan_of(config, tmp_path, 0.1, 0.15, 0.2, along=True), judge, said.append)
     assert again.points == found.points[1:] and "no checkpoint at 0.1 min" in said[-1] and len(judge.calls) == 3
 
@@ -178,7 +184,8 @@ def test_the_command_trains_judges_and_writes(file, data, tmp_path, monkeypatch,
     (part,) = json.loads(record.read_text())["parts"]
     points = part["quality"]["points"]
     assert part["name"] == "tiny" and [point["minutes"] for point in points] == [0.01, 0.02]
-    assert [(p["static_steps"], p["dynamic_steps"], round(p["seconds"], 9)) for p in points] == [(6, 4, 0.6), (12, 8, 1.2)]
+    assert [(p["steps"], round(p["seconds"], 9)) for p in points] == [
+        ({"static": 6, "flow": 0, "dynamic": 4}, 0.6), ({"static": 12, "flow": 0, "dynamic": 8}, 1.2)]
     for point in points:
         assert 5 < point["ours"]["psnr"] < 60 and 0 <= point["ours"]["miou_foreground"] <= 1 and point["images"] == 4
         assert point["copying"] == points[0]["copying"]

@@ -22,7 +22,7 @@ def saved(part: Part) -> dict:
 
 def test_a_record_holds_conditions_settings_and_every_figure():
     found = saved(made_up_part())
-    assert set(found) == {"format", "product", "conditions", "parts"} and found["format"] == "semflow benchmark 2"
+    assert set(found) == {"format", "product", "conditions", "parts"} and found["format"] == "semflow benchmark 3"
     assert {"torch", "python", "cpu", "cores", "threads", "commit", "device", "system"} <= set(found["conditions"])
     assert found["conditions"]["torch"] == torch.__version__
     (part,) = found["parts"]
