@@ -46,11 +46,10 @@ def draw_plots(records: Sequence[Record], folder: Path) -> list[Path]:
         The files that were written.
     """
     require_matplotlib()
-    parts = labelled_parts(records)
     figures = {"stages": draw_stages, "sweeps": draw_sweeps, "quality": draw_quality}
     written = []
     for name, draw in figures.items():
-        known = [(label, part) for label, part in parts if part[name]]
+        known = labelled_parts(records, name)
         if known:
             path = folder / f"benchmark_{name}.png"
             with atomic_path(path) as temporary:
@@ -59,9 +58,9 @@ def draw_plots(records: Sequence[Record], folder: Path) -> list[Path]:
     return written
 
 
-def labelled_parts(records: Sequence[Record]) -> Parts:
-    """All parts with their names; where records share a name, with the commit as well."""
-    parts = [(part, record["conditions"]["commit"]) for record in records for part in record["parts"]]
+def labelled_parts(records: Sequence[Record], kind: str) -> Parts:
+    """The parts that have figures of a kind, with their names; where some share a name, with the commit as well."""
+    parts = [(part, record["conditions"]["commit"]) for record in records for part in record["parts"] if part[kind]]
     names = [part["name"] for part, _ in parts]
     return [(name if names.count(name) == 1 else f"{name} ({commit})", part) for name, (part, commit) in zip(names, parts)]
 
@@ -111,7 +110,7 @@ def draw_sweeps(parts: Parts) -> Figure:
             panels[1][column].plot(places, [point["peak_bytes"] / GIGABYTE for point in points], "o-", label=label)
         for row in panels:
             row[column].set_xlabel(AXIS_TITLES[axis])
-            row[column].set_ylim(bottom=0)
+            row[column].set_ylim(0, 1.08 * row[column].get_ylim()[1])
             row[column].grid(alpha=0.3)
             if len(values) <= MOST_TICKS:
                 row[column].set_xticks(values)

@@ -30,8 +30,10 @@ def test_without_matplotlib_the_command_says_what_to_install(monkeypatch, tmp_pa
 def test_parts_of_one_name_are_told_apart_by_the_commit():
     first, second = record("fast", "small"), record("fast")
     first["conditions"]["commit"], second["conditions"]["commit"] = "abc", "def"
-    labels = [label for label, _ in benchmark_plots.labelled_parts([first, second])]
+    labels = [label for label, _ in benchmark_plots.labelled_parts([first, second], "stages")]
     assert labels == ["fast (abc)", "small", "fast (def)"]
+    second["parts"][0]["sweeps"] = {}
+    assert [label for label, _ in benchmark_plots.labelled_parts([first, second], "sweeps")] == ["fast", "small"]
 
 
 @NEEDS_MATPLOTLIB
@@ -50,7 +52,7 @@ def test_a_file_per_kind_of_figure(tmp_path):
 
 @NEEDS_MATPLOTLIB
 def test_bars_and_curves_have_the_values_of_the_record():
-    parts = benchmark_plots.labelled_parts([record("published", "fast")])
+    parts = benchmark_plots.labelled_parts([record("published", "fast")], "stages")
     (left, right) = benchmark_plots.draw_stages(parts).axes
     assert [bar.get_width() for bar in right.patches] == pytest.approx([10.0] * 12)
     assert "published" in left.get_title() and left.get_xlabel().endswith("(ms)")
