@@ -103,9 +103,8 @@ class SquaredSteps(torch.autograd.Function):
         found = ctx.saved_tensors[0].new_zeros(ctx.shape)
         own = found[:, ctx.channels]
         for axis, step, gradient in zip(ctx.axes, ctx.saved_tensors, gradients):
-            change = step * (2.0 * gradient)
-            own.narrow(axis, 1, step.shape[axis]).add_(change)
-            own.narrow(axis, 0, step.shape[axis]).sub_(change)
+            own.narrow(axis, 1, step.shape[axis]).addcmul_(step, 2.0 * gradient)
+            own.narrow(axis, 0, step.shape[axis]).addcmul_(step, 2.0 * gradient, value=-1)
         return found, None, None
 
 
