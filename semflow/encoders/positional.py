@@ -103,8 +103,9 @@ class SquaredSteps(torch.autograd.Function):
         found = ctx.saved_tensors[0].new_zeros(ctx.shape)
         own = found[:, ctx.channels]
         for axis, step, gradient in zip(ctx.axes, ctx.saved_tensors, gradients):
-            own.narrow(axis, 1, step.shape[axis]).addcmul_(step, 2.0 * gradient)
-            own.narrow(axis, 0, step.shape[axis]).addcmul_(step, 2.0 * gradient, value=-1)
+            twice = 2.0 * gradient
+            own.narrow(axis, 1, step.shape[axis]).addcmul_(step, twice)
+            own.narrow(axis, 0, step.shape[axis]).addcmul_(step, twice, value=-1)
         return found, None, None
 
 

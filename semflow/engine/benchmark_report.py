@@ -211,7 +211,7 @@ def quality_table(part: dict[str, Any]) -> str:
                    for key, places in (("psnr", 2), ("miou_foreground", 3))]
         in_products = f"{point['seconds'] / point['product_seconds']:.0f}"
         rows.append((f"{point['minutes']:g} min", f"{point['seconds']:.1f}", in_products,
-                     " + ".join(str(count) for count in point["steps"].values() if count), *metrics))
+                     " + ".join(f"{count} {name}" for name, count in point["steps"].items() if count), *metrics))
     return table(rows)
 
 

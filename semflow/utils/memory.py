@@ -14,24 +14,31 @@ from semflow.utils.errors import SemflowError
 
 SYSTEM = Path("/")
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
-KEPT_BYTES = 2**31 - 1
+KEPT_BYTES = (2**31 - 1, 2**25)  # all that its int can say; the most that an older glibc accepts
 SHORTAGES = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
-def keep_freed_memory() -> None:
-    """Let the C library keep what is freed, up to two gigabytes at the end of its memory, for the next step (glibc alone).
+def keep_freed_memory() -> int:
+    """Let the C library keep the blocks that are freed, for the next step (glibc alone).
 
-    By default it hands large blocks back to the system after every use and gets them again page by page, each cleared
-    and mapped anew: up to a fifth of a step of the fast form. The peak of the process stays as it is.
+    By default it hands large ones back to the system after every use and gets them again page by page, each cleared and
+    mapped anew. The process then holds on to what it once needed: other processes get it back when it ends.
+
+    Returns:
+        Bytes up to which blocks are kept; 0 where the library has no such setting.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, KEPT_BYTES)
-        mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+    for size in KEPT_BYTES if mallopt is not None else ():
+        if mallopt(MMAP_THRESHOLD, size):  # the other alone would fix this one at its small start
+            mallopt(TRIM_THRESHOLD, KEPT_BYTES[0])
+            return size
+    return 0
 
 
 def free_memory(device: torch.device, root: Path = SYSTEM) -> int:
     """Bytes that this process can still take on a device; on a CPU also within the limit of its control group.
+
+    On a CPU that is a lower bound: what the C library keeps (`keep_freed_memory`) can be taken as well.
 
     Args:
         root: where /proc and /sys are found.

@@ -20,6 +20,7 @@ Parts = list[tuple[str, dict[str, Any]]]  # label, part
 
 STEP_COLORS = {"static": "#4c8fbf", "dynamic": "#d9763d"}
 GIGABYTE = 1e9
+HEADROOM = 1.08  # of the highest value, or its marker would be cut
 MOST_TICKS = 5  # more values of an axis would not fit below it
 AXIS_TITLES = {
     "rays": "rays per step", "samples": "samples per ray", "frames": "frames", "scenes": "scenes", "classes": "classes"}
@@ -110,7 +111,7 @@ def draw_sweeps(parts: Parts) -> Figure:
             panels[1][column].plot(places, [point["peak_bytes"] / GIGABYTE for point in points], "o-", label=label)
         for row in panels:
             row[column].set_xlabel(AXIS_TITLES[axis])
-            row[column].set_ylim(0, 1.08 * row[column].get_ylim()[1])
+            row[column].set_ylim(0, HEADROOM * row[column].get_ylim()[1])
             row[column].grid(alpha=0.3)
             if len(values) <= MOST_TICKS:
                 row[column].set_xticks(values)

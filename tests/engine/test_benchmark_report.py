@@ -43,7 +43,7 @@ def test_tables_show_every_kind_of_figure():
     assert "dynamic step 2 s 0.5 4 500 ms 1.00 GB 5" in lines
     assert "flow 10 ms 8.3% 0.02 3" in lines and "sum 120 ms 100.0% 0.24" in lines and "step, not watched 2 s 4" in lines
     assert "8 2 s 4 500 ms 1.00 GB" in lines
-    assert "2 min 122.0 244 20 + 40 22.00 (19.00) 0.900 (0.700)" in lines
+    assert "2 min 122.0 244 20 static + 40 dynamic 22.00 (19.00) 0.900 (0.700)" in lines
     assert any("frames of 12x10, random networks" in line for line in lines)
 
 

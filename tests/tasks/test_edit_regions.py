@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from edit_toys import BALL, CAMERAS, LABELS, RIGHT, SPACE, Balls, renderer_of
+from edit_toys import BALL, CAMERAS, LABELS, RIGHT, SPACE, WALL, Balls, renderer_of
 from toys import one_hot_logits
 
 from semflow.tasks.editing import regions as module
-from semflow.tasks.editing.regions import Cells, connected, find_regions, large_regions
+from semflow.tasks.editing.regions import Cells, Surfaces, connected, find_regions, large_regions
 from semflow.tasks.editing.selection import Scenery
 from semflow.utils.errors import ConfigError
 
@@ -64,18 +64,38 @@ def test_what_the_cameras_never_see_is_no_instance():
 
 
 def test_haze_beside_what_the_camera_sees_of_an_instance_is_none_of_it(monkeypatch):
-    """However near it is to the instance; before the instance it is part of it, and so is what the wall hides."""
+    """However near it is to the instance."""
     monkeypatch.setattr(module, "REACH", 12.0)
     renderer = renderer_of(Balls(centres=TWO, radius=0.12))
     regions = find_regions(renderer, "toy", LABELS)
-    at = SPACE.to_world(torch.tensor(TWO[0]) + Balls().shift)
-    u, v = CAMERAS.project(at, 1)[0].tolist()
+    own = Scenery(renderer, "toy", regions).at_pixel(*pixel_of(TWO[0]), 1, "e").group
+    u, v = pixel_of(TWO[0])
     seen = renderer.render("toy", CAMERAS, 1, 1.0, frozenset({"semantic"})).labels == BALL
     top = int(seen[:, int(u)].nonzero().min())
     off = torch.tensor([[u, top - 1.5], [u, top - 0.5], [u, v]])  # the second is in the pixel beside it, the last on it
+    at = SPACE.to_world(torch.tensor(TWO[0]) + Balls().shift)
     points = SPACE.from_world(CAMERAS.lift(off, CAMERAS.depth(at, 1).expand(3), 1))
     groups = regions.groups(points, one_hot_logits(torch.tensor([BALL] * 3)), 1).tolist()
-    assert groups[0] == regions.moving.rest_of(BALL) and regions.moving.rest_of(BALL) not in groups[1:]
+    assert groups == [regions.moving.rest_of(BALL), own, own]
+
+
+def test_a_camera_denies_only_what_it_looks_through():
+    """A wall half way along every ray of frame 1, a ball seen in a pixel of it, and a class that frame does not show."""
+    u, labels = torch.full((4, 18, 24), 0.5), torch.full((4, 18, 24), WALL)
+    labels[1, 9, 12] = BALL
+    surfaces = Surfaces(u, labels, CAMERAS, SPACE)
+    origins, along = SPACE.cut_rays(CAMERAS.center(1).expand(3, 3), CAMERAS.directions(1, torch.tensor(
+        [[5.5, 9.5], [13.5, 9.5], [12.5, 9.5]])))  # beside the ball, in its rim, on it
+    before, behind = origins + 0.4 * along, origins + 0.51 * along
+    assert surfaces.deny(before, BALL, 1).tolist() == [True, False, False]
+    assert not surfaces.deny(behind, BALL, 1).any()  # a thing that another hides, however little
+    assert not surfaces.deny(before, BALL, 2).any() and not surfaces.deny(before, RIGHT, 1).any()  # too thin to be seen
+    assert not surfaces.deny(before + torch.tensor([9.0, 0.0, 0.0]), BALL, 1).any()  # out of view
+
+
+def pixel_of(centre) -> list[float]:
+    """Where camera 1 sees the centre of a ball at its time."""
+    return CAMERAS.project(SPACE.to_world(torch.tensor(centre) + Balls().shift), 1)[0].tolist()
 
 
 def test_targets(scenery):

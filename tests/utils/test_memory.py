@@ -3,12 +3,20 @@
 import ctypes
 import math
 import platform
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from semflow.utils.errors import SemflowError
-from semflow.utils.memory import free_memory, group_left, is_out_of_memory, keep_freed_memory, shortage_as_error
+from semflow.utils.memory import (
+    TRIM_THRESHOLD,
+    free_memory,
+    group_left,
+    is_out_of_memory,
+    keep_freed_memory,
+    shortage_as_error,
+)
 
 CPU = torch.device("cpu")
 
@@ -55,7 +63,7 @@ def test_which_errors_mean_a_lack_of_memory(error, expected):
             raise error
 
 
-def pages_of_a_block(size: int = 100_000_000) -> int:
+def pages_of_a_block(size: int) -> int:
     """Pages that the system maps while the C library hands out a block, it is filled, and given back."""
     libc, resource = ctypes.CDLL(None), pytest.importorskip("resource")
     libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
@@ -68,6 +76,20 @@ def pages_of_a_block(size: int = 100_000_000) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
 def test_freed_memory_is_used_again_without_asking_the_system():
-    keep_freed_memory()
-    pages_of_a_block()
-    assert pages_of_a_block() < 1000  # of 24,000
+    size = min(keep_freed_memory(), 100_000_000)
+    assert size >= 2**25
+    pages_of_a_block(size)
+    assert pages_of_a_block(size) < 1000  # of 24,000 for 100 MB
+
+
+def test_a_c_library_that_keeps_little_or_has_no_setting(monkeypatch):
+    asked = []
+
+    def old(parameter, size):
+        asked.append((parameter, size))
+        return size <= 2**25 or parameter == TRIM_THRESHOLD
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=old))
+    assert keep_freed_memory() == 2**25 and [size for _, size in asked] == [2**31 - 1, 2**25, 2**31 - 1]
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert keep_freed_memory() == 0

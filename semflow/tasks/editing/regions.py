@@ -196,14 +196,18 @@ def find_regions(renderer: ModelRenderer, scene: str, label_map: LabelMap) -> Re
     box, classes = grids.box, len(label_map)
     moving_field = FieldRegions(moving, connected(moving, moving_edges(moving, grids)), classes, box, surfaces.hide, surfaces.deny)
     still_field = FieldRegions(
-        still, connected(still, near_edges(still)), classes, box, surfaces.hide_from_all, surfaces.deny_for_all)
+        still, connected(still, near_edges(still)), classes, box, surfaces.hide_from_all, surfaces.deny_nothing)
     return Regions(moving_field, still_field, label_map, context.space.to_world, context.frames)
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Where a camera sees N points: (N,) rows `y` and columns `x`, `behind`: how far (in u) they lie behind what it
-    sees there, `visible`: whether they are in its view."""
+    """Where a camera sees N points.
+
+    Attributes:
+        y, x: (N,) int64 rows and columns, clamped to the image. behind: (N,) how far (in u) they lie behind what it sees there.
+        visible: (N,) bool, they are in its view.
+    """
 
     y: Tensor
     x: Tensor
@@ -243,14 +247,17 @@ class Surfaces:
         return torch.stack([self.hide(points, label, number) for number in range(len(self.cameras))]).any(0)
 
     def deny(self, points: Tensor, label: int, frame: int) -> Tensor:
-        """(N,) bool: points (N, 3) that the camera of a frame looks through, to where nothing of a class is near."""
-        sight = self.sight(points, frame)
-        own = (self.labels[frame] == label).float()
-        near = F.max_pool2d(own[None], 2 * RIM + 1, stride=1, padding=RIM)[0] > 0
-        return sight.visible & (sight.behind < BEHIND / CELLS) & ~near[sight.y, sight.x]
+        """(N,) bool: points (N, 3) that the camera of a frame looks through, to where nothing of a class is near.
 
-    def deny_for_all(self, points: Tensor, label: int, frame: int) -> Tensor:
-        """None (N,): what does not move may be hidden at any one time."""
+        What is too thin for these small views is denied nowhere.
+        """
+        sight = self.sight(points, frame)
+        own = self.labels[frame] == label
+        near = F.max_pool2d(own[None].float(), 2 * RIM + 1, stride=1, padding=RIM)[0] > 0
+        return sight.visible & (sight.behind < 0) & ~near[sight.y, sight.x] & own.any()
+
+    def deny_nothing(self, points: Tensor, label: int, frame: int) -> Tensor:
+        """(N,) bool, all false: what does not move may be hidden from any one camera."""
         return torch.zeros_like(points[:, 0], dtype=torch.bool)
 
     def sight(self, points: Tensor, frame: int) -> Sight:
