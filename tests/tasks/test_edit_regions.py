@@ -86,9 +86,9 @@ def test_a_camera_denies_only_what_it_looks_through():
     surfaces = Surfaces(u, labels, CAMERAS, SPACE)
     origins, along = SPACE.cut_rays(CAMERAS.center(1).expand(3, 3), CAMERAS.directions(1, torch.tensor(
         [[5.5, 9.5], [13.5, 9.5], [12.5, 9.5]])))  # beside the ball, in its rim, on it
-    before, behind = origins + 0.4 * along, origins + 0.51 * along
+    before, behind = origins + 0.4 * along, origins + 0.52 * along
     assert surfaces.deny(before, BALL, 1).tolist() == [True, False, False]
-    assert not surfaces.deny(behind, BALL, 1).any()  # a thing that another hides, however little
+    assert not surfaces.deny(behind, BALL, 1).any()  # a thing that another hides, touching its back
     assert not surfaces.deny(before, BALL, 2).any() and not surfaces.deny(before, RIGHT, 1).any()  # too thin to be seen
     assert not surfaces.deny(before + torch.tensor([9.0, 0.0, 0.0]), BALL, 1).any()  # out of view
 

@@ -23,6 +23,7 @@ LEAST_CELLS = 8  # of a region in all its frames; smaller ones, and those below
 LEAST_SHARE = 0.02  # of the largest region of their class, belong to the nearest large one
 REACH = 1.8  # cells around a region that its things may fill
 BEHIND = 2.0  # cells behind the surface that a camera sees, in which something still counts as seen
+THROUGH = 0.5  # cells behind that surface, up to which a camera says what is there: the surface is known no better
 VIEW_WIDTH = 96  # pixels of the small views that tell what is seen
 RIM = 1  # of those pixels around what a camera sees of a class, which may still be its rim
 NEAREST_AT_ONCE = 4096
@@ -254,7 +255,7 @@ class Surfaces:
         sight = self.sight(points, frame)
         own = self.labels[frame] == label
         near = F.max_pool2d(own[None].float(), 2 * RIM + 1, stride=1, padding=RIM)[0] > 0
-        return sight.visible & (sight.behind < 0) & ~near[sight.y, sight.x] & own.any()
+        return sight.visible & (sight.behind < THROUGH / CELLS) & ~near[sight.y, sight.x] & own.any()
 
     def deny_nothing(self, points: Tensor, label: int, frame: int) -> Tensor:
         """(N,) bool, all false: what does not move may be hidden from any one camera."""
