@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `semflow reproduce`."""
     parser.add_argument("table", nargs="+", help="full, tracking, completion, weak, multi, adaptation, ablations, robustness, or all")
     parser.add_argument("--budget", choices=BUDGET_NAMES, default="small",
-                        help="small: all tables in about two hours on two cores; medium: full length, three seeds; paper: the "
+                        help="small: all tables in three to four hours on two cores; medium: full length, three seeds; paper: the "
                              "published sizes on the NVIDIA scenes (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:N, or a list like cuda:0,cuda:1: one run at a time on each")
     parser.add_argument("--jobs", type=int, default=0, metavar="N",
