@@ -6,8 +6,9 @@ from edit_toys import BALL, CAMERAS, LABELS, RIGHT, SPACE, WALL, Balls, renderer
 from toys import one_hot_logits
 
 from semflow.tasks.editing import regions as module
-from semflow.tasks.editing.regions import Cells, Surfaces, connected, find_regions, large_regions
+from semflow.tasks.editing.regions import Cells, connected, find_regions, large_regions
 from semflow.tasks.editing.selection import Scenery
+from semflow.tasks.editing.surfaces import Surfaces
 from semflow.utils.errors import ConfigError
 
 TWO = ((-0.3, 0.15, 0.0), (0.15, -0.1, 0.0))
