@@ -32,8 +32,9 @@ def made_up_stages(seconds: float) -> StageTimes:
 def made_up_part(name: str = "fast", products: float = 4.0) -> Part:
     """Every kind of figure."""
     measured = replace(MEASURED, products=products)
-    points = [QualityPoint(m, 61.0 * m, 0.5, {"static": 10 * m, "flow": 0, "dynamic": 20 * m}, 33, {"psnr": 20.0 + m, "miou_foreground": 0.9},
-                           {"psnr": 19.0, "miou_foreground": 0.7}) for m in (1, 2)]
+    points = [QualityPoint(
+        m, 61.0 * m, 0.5, {"static": 10 * m, "flow": 0, "dynamic": 20 * m}, 33,
+        {"psnr": 20.0 + m, "miou_foreground": 0.9}, {"psnr": 19.0, "miou_foreground": 0.7}) for m in (1, 2)]
     return Part(
         name, tiny(), 0.1, {"dynamic": measured, "render": measured}, {"dynamic": made_up_stages(0.01)},
         {"rays": [SweepPoint(4, measured), SweepPoint(8, measured)]},

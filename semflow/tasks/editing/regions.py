@@ -188,7 +188,8 @@ def find_regions(renderer: ModelRenderer, scene: str, label_map: LabelMap) -> Re
     still = chosen_cells(still_cells(grids), lambda cells: torch.stack([
         surfaces.show(cells.points, torch.full_like(cells.frame, frame)) for frame in range(context.frames)]).any(0))
     box, classes = grids.box, len(label_map)
-    moving_field = FieldRegions(moving, connected(moving, moving_edges(moving, grids)), classes, box, surfaces.hide, surfaces.deny)
+    moving_field = FieldRegions(
+        moving, connected(moving, moving_edges(moving, grids)), classes, box, surfaces.hide, surfaces.deny)
     still_field = FieldRegions(
         still, connected(still, near_edges(still)), classes, box, surfaces.hide_from_all, surfaces.deny_nothing)
     return Regions(moving_field, still_field, label_map, context.space.to_world, context.frames)
