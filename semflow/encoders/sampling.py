@@ -20,6 +20,10 @@ class Corners:
     cells: Tensor
     weights: Tensor
 
+    def where(self, seen: Tensor) -> Corners:
+        """The same with nothing to read where `seen` (N,) is false: the feature there is zero, whatever its channels."""
+        return Corners(self.cells, self.weights * seen[:, None])
+
 
 @dataclass(frozen=True)
 class FeatureTable:
@@ -64,7 +68,7 @@ def touched_rows(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return touched.nonzero()[:, 0], touched.cumsum(0) - 1
 
 
-def read_map(feature_map: Tensor, uv: Tensor, height: int, width: int) -> Tensor:
+def read_map(feature_map: Tensor, uv: Tensor, height: int, width: int, seen: Tensor | None = None) -> Tensor:
     """Read a map at pixels of the image it belongs to; the map may have another resolution.
 
     A weighted sum of four rows of a channels-last map: for wide maps ten times as fast as `grid_sample`, forward and
@@ -73,12 +77,14 @@ def read_map(feature_map: Tensor, uv: Tensor, height: int, width: int) -> Tensor
     Args:
         feature_map: (h, w, C) contiguous, covering the same field of view as the image.
         uv: (N, 2) pixels of an image of `height` x `width`, centres at half-integers. Pixels outside are read
-            at the border; masking them is the caller's business.
+            at the border; which of them count is for the caller to say.
+        seen: (N,) bool, where there is something to read: elsewhere the feature is zero. None: everywhere.
 
     Returns:
         (N, C) features, with gradients to the map and to uv.
     """
-    return FeatureTable(feature_map.flatten(0, 1)).read(corners_of(feature_map.shape[:2], uv, height, width))
+    corners = corners_of(feature_map.shape[:2], uv, height, width)
+    return FeatureTable(feature_map.flatten(0, 1)).read(corners if seen is None else corners.where(seen))
 
 
 def read_nearest(image: Tensor, uv: Tensor) -> Tensor:

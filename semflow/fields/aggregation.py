@@ -197,35 +197,41 @@ class FlowAggregator(nn.Module):
         return FlowFeatures(current, neighbours, self.describe(track, reads, pixels, rays))
 
     def read(self, track: FlowTrack, maps: dict[int, FrameMap], scene: TrackScene, pixels: TrackPixels, offset: int) -> TrackRead:
-        """Projected features of one position of the track."""
+        """Projected features of one position of the track, zero where it is not seen."""
         frame, uv, size = track.frame + offset, pixels.uv[offset], (scene.cameras.height, scene.cameras.width)
-        corners = corners_of(maps[frame].cells.shape[:2], uv, *size)
+        corners = corners_of(maps[frame].cells.shape[:2], uv, *size).where(pixels.visible[offset])
         found = self.table(maps[frame], offset, corners).read(corners)
+        seen = pixels.visible[offset][:, None].to(found.dtype)
+        inputs, weights = [], []  # of what is projected at the points, all in one product
         if not self.project_first:
-            found = self.project(found, offset)
+            inputs, weights = [found, seen], [self.from_map.weight, self.from_map.bias[:, None]]
         if self.from_cues is not None:
             cues = surface_cues(scene, track.positions[offset].detach(), uv.detach(), frame)
-            found = found + F.linear(cues, self.from_cues.weight[self.rows(offset)])
+            inputs, weights = [*inputs, cues * seen], [*weights, self.from_cues.weight]
+        if inputs:
+            at_points = torch.cat(inputs, dim=1) @ torch.cat(weights, dim=1)[self.rows(offset)].T
+            found = found + at_points if self.project_first else at_points
         if offset:
-            return TrackRead(found[:, self.token_width :], found[:, : self.token_width])
-        return TrackRead(found[:, : self.width], found[:, self.width :])
+            token, trunk = found.split([self.token_width, self.width], dim=1)
+        else:
+            trunk, token = found.split([self.width, self.token_width], dim=1)
+        return TrackRead(trunk, token)
 
     def rows(self, offset: int) -> slice:
         """Outputs of the projection that a position of the track uses: [trunk, token], or [token, trunk] of a neighbour."""
         return slice(self.width, None) if offset else slice(0, self.width + self.token_width)
 
     def trunk_features(self, reads: dict[int, TrackRead], pixels: TrackPixels) -> tuple[Tensor, Tensor | None]:
-        """Current (N, D) and mean neighbour (N, D) features; invisible positions count as zero."""
-        current = reads[0].trunk * pixels.visible[0][:, None]
+        """Current (N, D) and mean neighbour (N, D) features; positions that are not seen count as zero."""
+        current = reads[0].trunk
         if not self.use_neighbours:
             return current, None
-        total, count = torch.zeros_like(current), torch.zeros_like(current[:, :1])
-        for offset, read in reads.items():
-            if offset:
-                visible = pixels.visible[offset][:, None]
-                total = total + read.trunk * visible
-                count = count + visible
-        return current, total / count.clamp(min=1)
+        neighbours = [offset for offset in reads if offset]
+        if not neighbours:
+            return current, torch.zeros_like(current)
+        total = sum((reads[offset].trunk for offset in neighbours[1:]), reads[neighbours[0]].trunk)
+        count = sum(pixels.visible[offset].to(total.dtype) for offset in neighbours)
+        return current, total / count.clamp(min=1)[:, None]
 
     def describe(self, track: FlowTrack, reads: dict[int, TrackRead], pixels: TrackPixels, rays: int) -> Tensor | None:
         """(N, out_channels) description of the motion, or None."""
@@ -280,6 +286,6 @@ class FlowAttentionAggregator(FlowAggregator):
         """(N, token_width) token of one position; the displacement is taken in field space, before projection."""
         if self.displacement is None:
             return token
-        moved = track.displacement(offset)
+        moved = track.displacement(offset) if offset else token.new_zeros(1, 3)  # the same for all points
         shift = torch.cat([moved, torch.full_like(moved[:, :1], float(offset))], dim=-1)
         return token + self.from_displacement(self.displacement(shift))

@@ -215,7 +215,7 @@ class SemanticFlow(nn.Module):
             return None
         uv, in_front = scene.cameras.project(scene.space.to_world(points), source)
         visible = in_front & scene.cameras.inside(uv)
-        return read_map(maps.static[source], uv, scene.cameras.height, scene.cameras.width) * visible[:, None]
+        return read_map(maps.static[source], uv, scene.cameras.height, scene.cameras.width, visible)
 
     def static_solid(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, source: int) -> Solid:
         """The first half of `static_samples`: the densities."""

@@ -277,8 +277,8 @@ def test_displacements_are_taken_in_field_space(scene, monkeypatch):
     run(aggregator, track, random_maps(), scene)
     assert list(track.positions) == [-1, 0, 1, 2]
     for (offset, points), code in zip(track.positions.items(), seen, strict=True):
-        torch.testing.assert_close(code[:, :3], points - track.positions[0])
-        torch.testing.assert_close(code[:, 3], torch.full((9,), float(offset), dtype=torch.float64))
+        torch.testing.assert_close(code[:, :3].expand_as(points), points - track.positions[0])
+        torch.testing.assert_close(code[:, 3].expand(9), torch.full((9,), float(offset), dtype=torch.float64))
 
 
 def test_the_displacement_code_is_an_option_that_matters(scene):
