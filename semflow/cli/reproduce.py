@@ -51,31 +51,40 @@ def run(args: argparse.Namespace) -> int:
     names = list(TABLES) if args.table == ["all"] else args.table
     tables, budget = [find_table(name) for name in names], BUDGETS[args.budget]
     sources = Sources(args.runs, args.data_dir, tuple(args.scene), tuple(args.set))
-    jobs = {table.name: chosen(table, jobs_of(table, budget, sources), args.only, args.tasks) for table in tables}
+    planned = {table: jobs_of(table, budget, sources) for table in tables}
+    refuse_unknown(planned, args.only, args.tasks)
+    jobs = {table: chosen(table, planned[table], args.only, args.tasks) for table in tables}
+    tables = [table for table in tables if jobs[table]]
     failures = []
     if not args.collect:
-        wanted = unique([job for table in tables for job in jobs[table.name]])
+        wanted = unique([job for table in tables for job in jobs[table]])
         make_missing_scenes(wanted)
         failures = run_jobs(wanted, budget.every, device_slots(args.device, args.jobs), lambda line: print(line, flush=True))
     for table in tables:
-        write(args, table, budget, sources, jobs[table.name])
+        write(args, table, budget, sources, jobs[table])
     for line in failures:
         print(f"failed: {line}")
     return 1 if failures else 0
 
 
-def chosen(table: Table, jobs: list[Job], only: list[str], tasks: list[str]) -> list[Job]:
-    """The jobs of the named methods and tasks (none: all), and those that they start from.
+def refuse_unknown(planned: dict[Table, list[Job]], only: list[str], tasks: list[str]) -> None:
+    """A name must be a method, or a task, of one of the tables at least.
 
     Raises:
-        ConfigError: a name that is no method or task of the table.
+        ConfigError: a name that is in none of them.
     """
-    known = {"only": ({job.method.name for job in jobs}, only), "tasks": (set(table.tasks), tasks)}
+    methods = {job.method.name for jobs in planned.values() for job in jobs}
+    known = {"only": (methods, only), "tasks": ({name for table in planned for name in table.tasks}, tasks)}
     for option, (names, wanted) in known.items():
         for name in set(wanted) - names:
-            raise ConfigError(f"{option} = {name!r}: the table {table.name} has {', '.join(sorted(names))}")
-    return [job for job in jobs if (not only or job.method.name in only)
-            and (not tasks or job.task in tasks or job.task not in table.tasks)]
+            raise ConfigError(f"{option} = {name!r}: {', '.join(table.name for table in planned)} has {', '.join(sorted(names))}")
+
+
+def chosen(table: Table, jobs: list[Job], only: list[str], tasks: list[str]) -> list[Job]:
+    """The jobs of the named methods and tasks (none: all), and those that they start from."""
+    found = [job for job in jobs if (not only or job.method.name in only)
+             and (not tasks or job.task in tasks or job.task not in table.tasks)]
+    return found if any(job.task in table.tasks for job in found) else []
 
 
 def make_missing_scenes(jobs: list[Job]) -> None:

@@ -24,8 +24,9 @@ def test_the_budgets_of_the_help_are_those_that_exist():
 
 @pytest.mark.parametrize("words, message", [
     (["tracks"], "table 'tracks': choose one of full"),
-    (["full", "--only", "best"], "only = 'best': the table full has"),
-    (["tracking", "--tasks", "full"], "tasks = 'full': the table tracking has"),
+    (["full", "--only", "best"], "only = 'best': full has"),
+    (["tracking", "--tasks", "full"], "tasks = 'full': tracking has"),
+    (["weak", "full", "--only", "flow_noise_05"], "only = 'flow_noise_05': weak, full has"),
     (["full", "--jobs", "-1"], "jobs = -1"),
     (["full", "--set", "dynamic_stage.step=3"], "there is no such key; did you mean dynamic_stage.steps"),
     (["adaptation", "--scene", "One"], "at least two scenes"),
@@ -35,6 +36,13 @@ def test_wrong_options_are_one_line(words, message, capsys, tmp_path, monkeypatc
     monkeypatch.setattr("semflow.data.synthetic.make_missing_scenes", lambda root, names: [])
     assert main(["reproduce", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_name_that_one_of_several_tables_has_chooses_there_alone(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["weak", "full", "robustness", "--only", "flow_noise_05", "copying", "--collect", "--no-figures"]
+    assert main(["reproduce", *words]) == 0
+    assert [path.name for path in sorted(tmp_path.glob("results/small/*.csv"))] == ["full.csv", "robustness.csv"]
 
 
 def test_a_run_on_each_device_or_several(monkeypatch):
