@@ -257,11 +257,14 @@ def test_invisible_neighbours_have_no_influence(scene, kind, where):
             assert torch.isfinite(getattr(found, name)).all()
 
 
-def test_a_point_that_no_camera_sees_gives_zeros_without_nan(scene):
-    aggregator = attention()
+@pytest.mark.parametrize("cues", [False, True])
+@pytest.mark.parametrize("channels", [CHANNELS, 24])
+def test_a_point_that_no_camera_sees_gives_zeros_without_nan(scene, channels, cues):
+    aggregator = attention(cues=cues, channels=channels)
+    assert aggregator.project_first == (channels == 24)
     world = torch.tensor([[40.0, 0.0, -3.0]], dtype=torch.float64).repeat(3, 1)
     track = FlowTrack(1, {o: scene.space.from_world(world).requires_grad_() for o in (-1, 0, 1)})
-    found = run(aggregator, track, random_maps(), scene)
+    found = run(aggregator, track, random_maps(channels), scene)
     for values in (found.current, found.neighbours, found.motion):
         assert torch.equal(values, torch.zeros_like(values))
     (found.current.sum() + found.motion.sum()).backward()
