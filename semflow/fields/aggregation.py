@@ -201,21 +201,35 @@ class FlowAggregator(nn.Module):
         frame, uv, size = track.frame + offset, pixels.uv[offset], (scene.cameras.height, scene.cameras.width)
         corners = corners_of(maps[frame].cells.shape[:2], uv, *size).where(pixels.visible[offset])
         found = self.table(maps[frame], offset, corners).read(corners)
-        seen = pixels.visible[offset][:, None].to(found.dtype)
-        inputs, weights = [], []  # of what is projected at the points, all in one product
-        if not self.project_first:
-            inputs, weights = [found, seen], [self.from_map.weight, self.from_map.bias[:, None]]
+        cues = None
         if self.from_cues is not None:
             cues = surface_cues(scene, track.positions[offset].detach(), uv.detach(), frame)
-            inputs, weights = [*inputs, cues * seen], [*weights, self.from_cues.weight]
-        if inputs:
-            at_points = torch.cat(inputs, dim=1) @ torch.cat(weights, dim=1)[self.rows(offset)].T
-            found = found + at_points if self.project_first else at_points
+        found = self.at_points(found, cues, pixels.visible[offset], offset)
         if offset:
             token, trunk = found.split([self.token_width, self.width], dim=1)
         else:
             trunk, token = found.split([self.width, self.token_width], dim=1)
         return TrackRead(trunk, token)
+
+    def at_points(self, found: Tensor, cues: Tensor | None, visible: Tensor, offset: int) -> Tensor:
+        """What is still to be projected at the points, all in one product: narrow features with their bias, and cues.
+
+        Args:
+            found: (N, C) features of a narrow map, or (N, width + token_width) projected ones of a wide map; zero where
+                not visible. cues: (N, 5) or None. visible: (N,) bool.
+
+        Returns:
+            (N, width + token_width), zero where not visible.
+        """
+        seen, inputs, weights = visible[:, None].to(found.dtype), [], []
+        if not self.project_first:
+            inputs, weights = [found, seen], [self.from_map.weight, self.from_map.bias[:, None]]
+        if cues is not None:
+            inputs, weights = [*inputs, cues * seen], [*weights, self.from_cues.weight]
+        if not inputs:
+            return found
+        projected = torch.cat(inputs, dim=1) @ torch.cat(weights, dim=1)[self.rows(offset)].T
+        return found + projected if self.project_first else projected
 
     def rows(self, offset: int) -> slice:
         """Outputs of the projection that a position of the track uses: [trunk, token], or [token, trunk] of a neighbour."""
