@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semflow.fields.mlp import CodeBlock, ResidualBlock
-from semflow.models.semantic_flow import SceneContext, SemanticFlow
+from semflow.models.scene_context import SceneContext
+from semflow.models.semantic_flow import SemanticFlow
 from semflow.records import FieldSamples, FlowTrack, Neighbour, RayBatch, RenderOutputs, Rendering
 
 

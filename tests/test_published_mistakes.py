@@ -16,6 +16,8 @@ from toys import (
     make_scene,
     map_tensors,
     ndc_of,
+    rendered,
+    sampled,
     simple_case,
     tensors_of,
     tiny_model,
@@ -30,6 +32,7 @@ from semflow.encoders.image import ResNet18Encoder
 from semflow.engine.protocols import HELD_OUT, TRAINING, SeenInTraining
 from semflow.engine.stages import Stage, build_losses, build_optimizer, build_renderer
 from semflow.fields.aggregation import locate
+from semflow.fields.flow import Timeline
 from semflow.losses.base import REGISTRY
 from semflow.losses.depth import depth_dynamic
 from semflow.losses.flow import flow_backward, flow_forward, flow_smooth_time
@@ -61,7 +64,7 @@ def step_losses(scene, model, context, frame: int, moving_only: bool = False):
     losses = build_losses(stage)
     sampler = RaySampler(scene, supervise(scene, False, tuple(range(scene.frames))), 8, static_only=False)
     batch = sampler.of_frame(frame, 0, generator)
-    outputs = build_renderer(stage, losses, model, density_prior=True).render(context, batch, generator)
+    outputs = rendered(build_renderer(stage, losses, model, density_prior=True), context, batch, generator)
     return losses(outputs, batch, context, model)
 
 
@@ -101,10 +104,10 @@ def test_3_both_directions_of_the_flow_have_their_own_state_and_see_the_clip_cod
     generator = torch.Generator().manual_seed(0)
     points, code = torch.rand(20, 3, generator=generator) - 0.5, torch.randn(6, generator=generator)
     with torch.no_grad():
-        both = model.flow.track(points, 1, 3, 4, code)
+        both = model.flow.track(points, 1, 3, Timeline(4), code)
         for offset in (1, -1):  # alone and in the other order
-            assert torch.equal(model.flow.advect(points, 1, offset, 4, code), both.positions[offset])
-        other = model.flow.track(points, 1, 3, 4, code + 1.0)
+            assert torch.equal(model.flow.advect(points, 1, offset, Timeline(4), code), both.positions[offset])
+        other = model.flow.track(points, 1, 3, Timeline(4), code + 1.0)
     for offset in (-1, 1):
         assert (other.positions[offset] - both.positions[offset]).abs().max() > 1e-4
     assert not torch.allclose(both.displacement(1), both.displacement(-1))
@@ -225,7 +228,7 @@ def test_10_motion_masks_and_targets_of_unlabelled_frames_never_come_from_labels
         one, two = (getattr(target, item.name) for target in targets)
         assert torch.equal(one, two) if torch.is_tensor(one) else one == two
     samplers = [RaySampler(data, targets[0], 12, static_only=False) for data in (scene, unlabelled)]
-    batches = [sampler.sample(*(torch.Generator().manual_seed(3) for _ in range(2))) for sampler in samplers]
+    batches = [sampled(sampler, *(torch.Generator().manual_seed(3) for _ in range(2))) for sampler in samplers]
     assert torch.equal(batches[0].moving, batches[1].moving) and torch.equal(batches[0].rays.uv, batches[1].rays.uv)
     assert batches[0].moving.any() and not torch.equal(batches[0].labels, batches[1].labels)
 

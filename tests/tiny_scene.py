@@ -10,7 +10,8 @@ from semflow.encoders.frozen import FrozenEncoder
 from semflow.fields.aggregation import SurfaceCues
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import camera_rays, make_space
-from semflow.models.semantic_flow import SceneContext, SceneShape, SemanticFlow, scene_box
+from semflow.models.scene_context import SceneContext, SceneShape, scene_box
+from semflow.models.semantic_flow import SemanticFlow
 from semflow.records import RayBatch
 from semflow.rendering.renderer import Sampling
 

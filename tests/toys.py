@@ -7,11 +7,14 @@ from types import SimpleNamespace
 import torch
 
 from semflow.config.schema import EncoderConfig, ModelConfig
+from semflow.data.sampler import RaySampler
+from semflow.fields.flow import Timeline
 from semflow.fields.solid import Solid
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import NdcSpace, camera_rays, make_space
 from semflow.losses.base import LossInputs
-from semflow.models.semantic_flow import ReadyMaps, SceneContext, SceneShape, SemanticFlow, scene_box
+from semflow.models.scene_context import SceneContext, SceneShape, scene_box
+from semflow.models.semantic_flow import ReadyMaps, SemanticFlow
 from semflow.records import (
     FieldSamples,
     FlowTrack,
@@ -22,6 +25,7 @@ from semflow.records import (
     RenderOutputs,
     SceneData,
 )
+from semflow.rendering.renderer import Renderer
 
 CLASSES = 3
 
@@ -54,7 +58,17 @@ def ndc_of(cameras: Cameras) -> NdcSpace:
 def context_of(cameras: Cameras, index: int = 0, rgb: torch.Tensor | None = None, space=None) -> SceneContext:
     """A scene without any features."""
     rgb = torch.zeros(len(cameras), cameras.height, cameras.width, 3) if rgb is None else rgb
-    return SceneContext(index, len(cameras), cameras, space or ndc_of(cameras), rgb, None, torch.zeros(0), None)
+    return SceneContext(index, Timeline(len(cameras)), cameras, space or ndc_of(cameras), rgb, None, torch.zeros(0), None)
+
+
+def rendered(renderer: Renderer, scene: SceneContext, batch: RayBatch, generator: torch.Generator) -> RenderOutputs:
+    """Draw the random numbers of a batch and render it."""
+    return renderer.render(scene, batch, renderer.draw(scene.frames, batch, generator))
+
+
+def sampled(sampler: RaySampler, host: torch.Generator, generator: torch.Generator) -> RayBatch:
+    """A batch of a random frame."""
+    return sampler.of_frame(*sampler.frames(host), generator)
 
 
 def make_batch(cameras: Cameras, uv: torch.Tensor, frame: int = 1, **changes) -> RayBatch:
@@ -249,7 +263,7 @@ class StandInModel:
     def ready_maps(self, scene, dynamic_frames, static_frames, once=True):
         return ReadyMaps({}, {}, torch.zeros(0))
 
-    def advect(self, points, time, offset, frames, code, scene=0):
+    def advect(self, points, time, offset, timeline, code, scene=0):
         return points + offset * self.shift
 
     def track(self, scene, maps, points, frame, length=None):

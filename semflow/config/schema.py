@@ -196,6 +196,8 @@ class TrainConfig(Checked):
     bf16: bool = option(False, "bf16 autocast of the networks")
     tf32: bool = option(False, "TF32 matrix products in training where a GPU has them: faster, ten bits of mantissa")
     compile: bool = option(False, "let torch compile the networks, which takes a while at first; a CPU needs a C++ compiler")
+    cuda_graphs: bool = option(
+        True, "on a GPU, record the kernels of a step once and launch them together from then on (one process alone)")
     recompute: bool = option(
         False, "keep no activations of the dynamic branch, compute them again backward: far less memory, more time")
     save_every: int = option(500, "steps between checkpoints", low=1)

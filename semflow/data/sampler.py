@@ -48,10 +48,10 @@ class RaySampler:
         self.surface_metric = supervision.surface_metric.tolist()
         self.pixels = scene.cameras.pixels().flatten(0, 1)
 
-    def sample(self, host: torch.Generator, generator: torch.Generator) -> RayBatch:
-        """A batch of one random frame; the frames come from `host`, on the CPU, the pixels from `generator`."""
+    def frames(self, host: torch.Generator) -> tuple[int, int]:
+        """A random frame and the frame of its static features, drawn on the CPU."""
         frame = integer(self.scene.frames, host)
-        return self.of_frame(frame, self.static_source(frame, host), generator)
+        return frame, self.static_source(frame, host)
 
     def static_source(self, frame: int, host: torch.Generator) -> int:
         """A random *other* frame for the static features, so that the current foreground cannot leak in.

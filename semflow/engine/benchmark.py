@@ -22,8 +22,10 @@ from semflow.engine.benchmark_timing import Measurement, time_work
 from semflow.engine.building import build_trained_model, encode_scenes
 from semflow.engine.loading import load_run
 from semflow.engine.scenes import KeptScene, TrainingScene, kept
-from semflow.engine.stages import STAGES, Stage, build_losses, build_optimizer, build_renderer, build_samplers, stage_field
-from semflow.models.semantic_flow import SceneContext, SemanticFlow
+from semflow.engine.stage_work import StageWork
+from semflow.engine.stages import STAGES, Stage, build_optimizer, stage_field
+from semflow.models.scene_context import SceneContext
+from semflow.models.semantic_flow import SemanticFlow
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import resolve_device, set_up_torch
 from semflow.utils.errors import SemflowError
@@ -132,23 +134,19 @@ def training_step(bench: Bench, stage: Stage) -> Callable[[], None]:
     The middle frame has both neighbours, as all frames but the first and the last: no step costs more.
     """
     config, generator = bench.settings.config, torch.Generator(bench.device).manual_seed(0)
-    losses = build_losses(stage)
-    renderer = build_renderer(stage, losses, bench.model, config.render.flow_density_prior)
-    samplers = build_samplers(stage, bench.scenes)
+    work = StageWork(stage, config, bench.model, bench.scenes, bench.contexts)
     optimizer = build_optimizer(stage, bench.model)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     frame = bench.settings.frames // 2
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        for sampler, context in zip(samplers, bench.contexts):
-            batch = sampler.of_frame(frame, 0, generator)
-            outputs = renderer.render(context, batch, generator)
-            total, _ = losses(outputs, batch, context, bench.model)
-            (total / len(samplers)).backward()
-        average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
-        optimizer.step()
+        with work.on_its_stream():
+            work.clear_gradients(optimizer)
+            for scene in range(len(bench.scenes)):
+                work.add_gradients(scene, frame, 0, generator)
+            average_gradients(parameters)
+            torch.nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
+            optimizer.step()
 
     return step
 

@@ -26,7 +26,8 @@ from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
 from semflow.engine.protocols import EvaluationProtocol
 from semflow.engine.run_folder import RunFolder, RunState
 from semflow.engine.stages import STAGES, Stage, stage_field, stage_fields
-from semflow.engine.trainer import StepReport, Trainer
+from semflow.engine.stage_work import Figures
+from semflow.engine.trainer import Trainer
 from semflow.utils.files import write_json
 
 PILOT_STEPS, PILOT_WARM_UP = 12, 4  # of each stage; the first ones are slower
@@ -122,7 +123,7 @@ class TimedTrainer(Trainer):
         self.product_seconds = [*self.product_seconds, self.product.seconds()]
         return super().save(optimizer)
 
-    def train_step(self, stage: Stage, optimizer: torch.optim.Adam, *parts) -> StepReport:
+    def train_step(self, stage: Stage, optimizer: torch.optim.Adam, *parts) -> Figures:
         """A step with a clock."""
         start = time.perf_counter()
         report = super().train_step(stage, optimizer, *parts)

@@ -13,9 +13,11 @@ from semflow.encoders.features import FrameFeatures, clip_descriptor
 from semflow.encoders.image import ResNet18Encoder
 from semflow.encoders.video import SlowOnlyEncoder
 from semflow.engine.scenes import KeptScene
+from semflow.fields.flow import Timeline
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import make_space
-from semflow.models.semantic_flow import SceneContext, SemanticFlow
+from semflow.models.scene_context import SceneContext
+from semflow.models.semantic_flow import SemanticFlow
 from semflow.records import LabelMap, SceneData
 
 MOVING_SHARE = 0.1  # of the pixels of every frame
@@ -75,7 +77,7 @@ def random_context(model: SemanticFlow, index: int, scene: KeptScene) -> SceneCo
     video = None if model.video_encoder.trainable else random_features(model, model.video_encoder, frames)
     code = clip_descriptor(frames) if video is None else video.code
     image = random_features(model, model.image_encoder, frames) if model.image_encoder.channels else None
-    return SceneContext(index, len(frames), scene.cameras, scene.space, scene.rgb, video, code, image, scene.cues)
+    return SceneContext(index, Timeline(len(frames)), scene.cameras, scene.space, scene.rgb, video, code, image, scene.cues)
 
 
 def random_features(model: SemanticFlow, encoder: nn.Module, frames: Tensor) -> FrameFeatures:

@@ -6,7 +6,8 @@ import torch
 
 from semflow.config.schema import Config
 from semflow.engine.scenes import KeptScene
-from semflow.models.semantic_flow import SceneContext, SceneShape, SemanticFlow, scene_box
+from semflow.models.scene_context import SceneContext, SceneShape, scene_box
+from semflow.models.semantic_flow import SemanticFlow
 
 
 def build_model(config: Config, scenes: list[KeptScene], device: torch.device) -> SemanticFlow:

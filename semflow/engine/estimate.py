@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from semflow.engine.benchmark_timing import peak, seconds_of
-from semflow.engine.stages import Stage, build_losses, build_optimizer, build_renderer, build_samplers, stages_of
+from semflow.engine.finite import FiniteGuard
+from semflow.engine.stage_work import StageWork
+from semflow.engine.stages import Stage, build_optimizer, stages_of
 from semflow.utils.memory import shortage_as_error
 
 if TYPE_CHECKING:
@@ -40,11 +42,11 @@ def step_seconds(trainer: Trainer, stage: Stage) -> float:
     trial.model, trial.step = copy.deepcopy(trainer.model).train(), stage.first_step
     trial.generator = torch.Generator(trainer.device).manual_seed(trainer.config.train.seed)
     trial.host_generator = torch.Generator().manual_seed(trainer.config.train.seed)
-    losses = build_losses(stage)
-    renderer = build_renderer(stage, losses, trial.model, trainer.config.render.flow_density_prior)
-    parts = build_optimizer(stage, trial.model), renderer, build_samplers(stage, trainer.scenes), losses
-    with shortage_as_error(f"{stage.name} stage: {NO_MEMORY}"):
-        times = [seconds_of(lambda: trial.train_step(stage, *parts), trainer.device) for _ in range(STEPS + 1)]
+    optimizer = build_optimizer(stage, trial.model)
+    work = StageWork(stage, trainer.config, trial.model, trainer.scenes, trainer.contexts)
+    guard = FiniteGuard(optimizer, work.names, trial.refuse)
+    with shortage_as_error(f"{stage.name} stage: {NO_MEMORY}"), work.on_its_stream():
+        times = [seconds_of(lambda: trial.train_step(stage, optimizer, work, guard), trainer.device) for _ in range(STEPS + 1)]
     return statistics.median(times[1:])
 
 

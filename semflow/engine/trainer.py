@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,42 +13,24 @@ from semflow.config.schema import Config
 from semflow.engine.building import build_trained_model, encode_scenes
 from semflow.engine.checkpoint import checkpoint_path, load_checkpoint, prune_checkpoints, save_checkpoint
 from semflow.engine.estimate import NO_MEMORY, estimate
+from semflow.engine.finite import FiniteGuard, Suspect
 from semflow.engine.initial_weights import start_from
 from semflow.engine.interrupt import GracefulStop
 from semflow.engine.progress import Progress
 from semflow.engine.run_folder import RunFolder
 from semflow.engine.scenes import kept, load_training_scenes, scene_to_state
-from semflow.engine.stages import (
-    Stage,
-    build_losses,
-    build_optimizer,
-    build_renderer,
-    build_samplers,
-    set_learning_rate,
-    stages_of,
-)
+from semflow.engine.stage_work import Figures, StageWork
+from semflow.engine.stages import Stage, build_optimizer, set_learning_rate, stages_of
 from semflow.engine.tensorboard import TensorBoard
-from semflow.metrics.segmentation import class_iou, count_pairs
-from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.model_renderer import ModelRenderer
-from semflow.utils.device import OnTheWay, describe_device, resolve_device, set_up_torch
+from semflow.utils.device import describe_device, resolve_device, set_up_torch
 from semflow.utils.errors import CheckpointError, SemflowError
 from semflow.utils.memory import shortage_as_error
-from semflow.utils.ranks import any_rank, average_gradients, mean_over_ranks, own_rows, rank, ranks, sum_over_ranks
+from semflow.utils.ranks import any_rank, average_gradients, rank, ranks
 from semflow.viz.panels import training_panel
 
 LONG_RUN = 5000  # steps from which time and memory are estimated before the first one
 PANEL_QUANTITIES = frozenset({"rgb", "semantic", "depth", "flow"})
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """Figures of one optimiser step: the loss, its terms, and PSNR and mIoU on the rays of the step (0-d tensors)."""
-
-    loss: Tensor
-    terms: dict[str, Tensor]
-    psnr: Tensor
-    miou: Tensor
 
 
 class Trainer:
@@ -169,65 +150,59 @@ class Trainer:
         if self.optimizer_state is not None and self.step > stage.first_step:
             optimizer.load_state_dict(self.optimizer_state)
         self.optimizer_state = None
-        losses = build_losses(stage)
-        renderer = build_renderer(stage, losses, self.model, self.config.render.flow_density_prior)
-        samplers = build_samplers(stage, self.scenes)
+        work = StageWork(stage, self.config, self.model, self.scenes, self.contexts)
+        guard = FiniteGuard(optimizer, work.names, self.refuse)
         self.model.train()
         stopped = any_rank(stop.requested)
-        with Progress(stage.name, stage.config.steps, self.step - stage.first_step) as progress:
+        progress = Progress(stage.name, stage.config.steps, self.step - stage.first_step)
+        with progress, work.on_its_stream():
             while self.step < stage.last_step and not stopped:
                 with shortage_as_error(f"step {self.step}: {NO_MEMORY}"):
-                    report = self.train_step(stage, optimizer, renderer, samplers, losses)
-                progress.update(report.loss, report.psnr, report.miou)
-                self.log(stage, report, optimizer, board)
+                    figures = self.train_step(stage, optimizer, work, guard)
+                progress.update(figures.loss, figures.psnr, figures.miou)
+                self.log(stage, figures, optimizer, board)
                 stopped = any_rank(stop.requested)
                 if self.step == stage.last_step or stopped or self.step % self.config.train.save_every == 0:
+                    guard.settle()
                     self.save(optimizer)
         return stopped
 
-    def train_step(self, stage: Stage, optimizer: torch.optim.Adam, renderer, samplers, losses) -> StepReport:
+    def train_step(self, stage: Stage, optimizer: torch.optim.Adam, work: StageWork, guard: FiniteGuard) -> Figures:
         """One optimiser step: every scene, every micro-batch, then clip and update.
 
-        On a GPU all of this is queued without waiting, but for the values of the terms: the update is queued when they
-        have been seen to be finite, while the GPU is busy with the backward pass.
+        On a GPU all of this is queued without waiting.
         """
         set_learning_rate(optimizer, stage, self.step)
-        optimizer.zero_grad(set_to_none=True)
-        share = 1.0 / (len(samplers) * self.config.train.accumulate)
-        before, reports, pending = self.random_states(), [], []
-        for sampler, context in zip(samplers, self.contexts):
+        work.clear_gradients(optimizer)
+        suspect = Suspect(self.step, self.random_states())
+        found = []
+        for scene, sampler in enumerate(work.samplers):
             for _ in range(self.config.train.accumulate):
-                batch = sampler.sample(self.host_generator, self.generator)
-                outputs = renderer.render(context, batch, self.generator)
-                total, terms = losses(outputs, batch, context, self.model)
-                whole, *values = mean_over_ranks([total, *terms.values()])
-                terms = dict(zip(terms, values))
-                pending.append((batch.frame, OnTheWay(torch.stack(values))))
-                (share * total).backward()
-                reports.append(report_of(whole, terms, outputs, batch, stage.shows_colours))
+                frame, source = sampler.frames(self.host_generator)
+                suspect.frames.append(frame)
+                found.append(work.add_gradients(scene, frame, source, self.generator).values)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, self.config.train.clip_norm)
-        for frame, values in pending:
-            self.refuse_non_finite(dict(zip(terms, values.read().tolist())), before | {"frame": frame}, optimizer)
+        values = torch.stack(found)
+        guard.admit(values, suspect)
         optimizer.step()
         self.step += 1
-        return mean_report(reports)
+        return Figures(work.names, values.mean(0))
 
-    def refuse_non_finite(self, terms: dict[str, float], at_start: dict, optimizer) -> None:
-        """Stop before the update if a term is not finite, and keep what reproduces it: the state at the step's start."""
+    def refuse(self, terms: dict[str, float], suspect: Suspect, optimizer: torch.optim.Adam) -> None:
+        """Stop for a loss that is not finite, and keep what reproduces it: the weights and the state at the step's start."""
         bad = [name for name, value in terms.items() if not math.isfinite(value)]
-        if not bad:
-            return
-        path = self.folder.path / f"failure_{self.step:07d}.safetensors"
+        path = self.folder.path / f"failure_{suspect.step:07d}.safetensors"
         if rank() == 0:
             values = {name: repr(value) for name, value in terms.items()}
-            save_checkpoint(path, self.state(optimizer) | at_start | {"terms": values})
+            at_start = suspect.random_states | {"step": suspect.step, "frame": suspect.frame, "terms": values}
+            save_checkpoint(path, self.state(optimizer) | at_start)
         raise SemflowError(
-            f"step {self.step}: loss {', '.join(bad)} is not finite; weights are unchanged since the last step and the state "
+            f"step {suspect.step}: loss {', '.join(bad)} is not finite; weights are unchanged since the last step and the state "
             f"of this step is in {path}: lower the learning rates or the weight of that loss")
 
-    def log(self, stage: Stage, report: StepReport, optimizer, board: TensorBoard) -> None:
+    def log(self, stage: Stage, report: Figures, optimizer, board: TensorBoard) -> None:
         """TensorBoard scalars and panels, when due."""
         if rank():
             return
@@ -250,39 +225,6 @@ class Trainer:
             picture = torch.from_numpy(training_panel(view, scene.data, frame))
             board.image(f"{scene.data.name}/panel", picture, self.step)
         self.model.train()
-
-
-def report_of(total: Tensor, terms: dict[str, Tensor], outputs: RenderOutputs, batch: RayBatch, shows_colours: bool
-              ) -> StepReport:
-    """Figures of one micro-batch of all ranks, from the blended rendering, or from the static one in a static stage.
-
-    PSNR and mIoU are NaN where no colours are trained yet.
-    """
-    terms = {name: value.detach() for name, value in terms.items()}
-    if not shows_colours:
-        unknown = torch.full_like(total, torch.nan).detach()
-        return StepReport(total.detach(), terms, unknown, unknown)
-    view = outputs.full or outputs.static_view or outputs.dynamic_view
-    own = batch.select(own_rows())
-    with torch.no_grad():
-        psnr = -10.0 * torch.log10(sum_over_ranks((view.rgb - own.rgb).square().sum()) / batch.rgb.numel())
-        confusion = count_pairs(own.labels, view.logits.argmax(-1), view.logits.shape[-1])
-        miou = class_iou(sum_over_ranks(confusion)).nanmean()
-    return StepReport(total.detach(), terms, psnr, miou)
-
-
-def mean_report(reports: list[StepReport]) -> StepReport:
-    """Mean of the figures of several micro-batches."""
-
-    def mean(values) -> Tensor:
-        return torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in values]).mean()
-
-    return StepReport(
-        mean(r.loss for r in reports),
-        {name: mean(r.terms[name] for r in reports) for name in reports[0].terms},
-        mean(r.psnr for r in reports),
-        mean(r.miou for r in reports),
-    )
 
 
 def train(config: Config, resume: Path | None = None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,33 @@ def normalised_time(time: float | Tensor, frames: int):
     return 2.0 * time / frames - 1.0
 
 
-def at_time(points: Tensor, time: float, frames: int) -> Tensor:
+@dataclass(frozen=True)
+class Timeline:
+    """Frames that follow each other: all of a scene, or some whose place in the scene is for the device to know alone.
+
+    Attributes:
+        frames: how many there are; frame indices count from the first of them.
+        whole: T, frames of the scene; None: these are all.
+        start: () float64, where the first of them lies in the scene; None: they are the first of the scene.
+    """
+
+    frames: int
+    whole: int | None = None
+    start: Tensor | None = None
+
+    def normalised(self, time: float) -> float | Tensor:
+        """The normalised time of a frame index."""
+        return normalised_time(time if self.start is None else self.start + time, self.whole or self.frames)
+
+
+def at_time(points: Tensor, time: float, timeline: Timeline) -> Tensor:
     """(N, 4) coordinates of points (N, 3) at a frame index: the points and the normalised time."""
-    return torch.cat([points, torch.full_like(points[:, :1], normalised_time(time, frames))], dim=-1)
+    normalised = timeline.normalised(time)
+    if isinstance(normalised, Tensor):
+        column = normalised.to(points.dtype).expand(len(points), 1)
+    else:
+        column = torch.full_like(points[:, :1], normalised)
+    return torch.cat([points, column], dim=-1)
 
 
 class FlowNetwork(nn.Module):
@@ -44,20 +69,20 @@ class FlowNetwork(nn.Module):
         nn.init.normal_(self.last.weight, std=1e-3)  # a scene starts at rest
         nn.init.zeros_(self.last.bias)
 
-    def velocity(self, points: Tensor, time: float, frames: int, code: Tensor, scene: int = 0) -> Tensor:
+    def velocity(self, points: Tensor, time: float, timeline: Timeline, code: Tensor, scene: int = 0) -> Tensor:
         """Velocity in field units per frame step.
 
         Args:
             points: (N, 3) field-space points.
             time: frame index, fractional allowed.
-            frames: T of the scene.
+            timeline: the frames of the scene.
             code: (Z,) clip code.
             scene: index of the scene in the model.
 
         Returns:
             (N, 3), each component in (-1, 1).
         """
-        return self.velocity_of(self.encoding(at_time(points, time, frames), scene), code)
+        return self.velocity_of(self.encoding(at_time(points, time, timeline), scene), code)
 
     def velocity_of(self, encoded: Tensor, code: Tensor) -> Tensor:
         """`velocity` at encoded coordinates (N, E): the network itself."""
@@ -66,7 +91,7 @@ class FlowNetwork(nn.Module):
             hidden = block(hidden, code)
         return torch.tanh(self.last(torch.relu_(hidden)))
 
-    def advect(self, points: Tensor, time: float, offset: float, frames: int, code: Tensor, scene: int = 0) -> Tensor:
+    def advect(self, points: Tensor, time: float, offset: float, timeline: Timeline, code: Tensor, scene: int = 0) -> Tensor:
         """Where points of `time` are at `time + offset`.
 
         Each frame step takes K Euler sub-steps x <- x + d v(x, t) / K with d = +1 or -1; a fractional offset is divided
@@ -80,26 +105,26 @@ class FlowNetwork(nn.Module):
             (N, 3) field-space points at `time + offset`.
         """
         return in_parts(
-            self.encoding.part_points, lambda part: self.integrate(part, time, offset, frames, code, scene), points)
+            self.encoding.part_points, lambda part: self.integrate(part, time, offset, timeline, code, scene), points)
 
-    def integrate(self, points: Tensor, time: float, offset: float, frames: int, code: Tensor, scene: int,
+    def integrate(self, points: Tensor, time: float, offset: float, timeline: Timeline, code: Tensor, scene: int,
                   first: Tensor | None = None) -> Tensor:
         """The sub-steps of `advect`, for a part of the points; `first`: the velocity (N, 3) at their start, if known."""
         steps = math.ceil(abs(offset) - 1e-9) * self.substeps  # rounding errors of an offset are no further step
         for step in range(steps):
             known = first is not None and step == 0
-            velocity = first if known else self.kept_velocity(points, time + offset * step / steps, frames, code, scene)
+            velocity = first if known else self.kept_velocity(points, time + offset * step / steps, timeline, code, scene)
             points = points + (offset / steps) * velocity
         return points
 
-    def kept_velocity(self, points: Tensor, time: float, frames: int, code: Tensor, scene: int) -> Tensor:
+    def kept_velocity(self, points: Tensor, time: float, timeline: Timeline, code: Tensor, scene: int) -> Tensor:
         """`velocity`, its activations kept for the backward pass or computed again there."""
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.velocity, points, time, frames, code, scene,
+            return checkpoint(self.velocity, points, time, timeline, code, scene,
                               use_reentrant=False, preserve_rng_state=False)
-        return self.velocity(points, time, frames, code, scene)
+        return self.velocity(points, time, timeline, code, scene)
 
-    def track(self, points: Tensor, frame: int, length: int, frames: int, code: Tensor, scene: int = 0) -> FlowTrack:
+    def track(self, points: Tensor, frame: int, length: int, timeline: Timeline, code: Tensor, scene: int = 0) -> FlowTrack:
         """Positions of points at the neighbouring frames.
 
         Args:
@@ -110,24 +135,24 @@ class FlowNetwork(nn.Module):
             FlowTrack in the order of time. Neighbours before the first or after the last frame of this scene are
             kept out: they are not in the track.
         """
-        parts = [self.positions(part, frame, length, frames, code, scene) for (part,) in split(self.encoding.part_points, points)]
+        parts = [self.positions(part, frame, length, timeline, code, scene) for (part,) in split(self.encoding.part_points, points)]
         joined = {offset: torch.cat([part[offset] for part in parts]) for offset in parts[0]}
         return FlowTrack(frame=frame, positions=dict(sorted((joined | {0: points}).items())))
 
-    def positions(self, points: Tensor, frame: int, length: int, frames: int, code: Tensor, scene: int) -> dict[int, Tensor]:
+    def positions(self, points: Tensor, frame: int, length: int, timeline: Timeline, code: Tensor, scene: int) -> dict[int, Tensor]:
         """Offset -> (N, 3) positions of a part of the points of a track.
 
         Both directions start with the same velocity, that of the point itself at its own time: it is computed once.
         """
         positions = {0: points}
-        if length == 1 or frames == 1:
+        if length == 1 or timeline.frames == 1:
             return positions
-        first = self.kept_velocity(points, frame, frames, code, scene)
+        first = self.kept_velocity(points, frame, timeline, code, scene)
         for direction in (-1, 1):
             for distance in range(1, length // 2 + 1):
                 offset = direction * distance
-                if 0 <= frame + offset < frames:
+                if 0 <= frame + offset < timeline.frames:
                     start = positions[offset - direction]
                     positions[offset] = self.integrate(
-                        start, frame + offset - direction, direction, frames, code, scene, first if distance == 1 else None)
+                        start, frame + offset - direction, direction, timeline, code, scene, first if distance == 1 else None)
         return positions

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from semflow.geometry.cameras import Cameras
-from semflow.records import Rays
+from semflow.records import Rays, to_device
 
 NDC_NEAR = 1.0
 NDC_FAR_MARGIN = 1e-3  # z_ndc = 1 is infinitely far: conversions to the world stop just before it
@@ -21,6 +21,9 @@ NDC_FAR_MARGIN = 1e-3  # z_ndc = 1 is infinitely far: conversions to the world s
 
 class Space(Protocol):
     """Conversion between world and field space."""
+
+    def to(self, device) -> Space:
+        """The same for points on `device`."""
 
     def to_world(self, points: Tensor) -> Tensor:
         """Field-space points (..., 3) -> world points (..., 3)."""
@@ -50,6 +53,10 @@ class NdcSpace:
     aspect_y: float
     u_near: float = 0.0
     u_far: float = 1.0
+
+    def to(self, device) -> NdcSpace:
+        """Itself: it holds no tensor."""
+        return self
 
     def to_world(self, points: Tensor) -> Tensor:
         """NDC points (..., 3) -> world points (..., 3)."""
@@ -98,13 +105,17 @@ class MetricSpace:
     near: float
     far: float
 
+    def to(self, device) -> MetricSpace:
+        """Copy on `device`; no GPU is waited for to bring the centre to its points."""
+        return to_device(self, device)
+
     def to_world(self, points: Tensor) -> Tensor:
         """Field points (..., 3) -> world points (..., 3)."""
-        return points * self.scale + self.centre.to(points.device)
+        return points * self.scale + self.centre
 
     def from_world(self, points_world: Tensor) -> Tensor:
         """World points (..., 3) -> field points (..., 3)."""
-        return (points_world - self.centre.to(points_world.device)) / self.scale
+        return (points_world - self.centre) / self.scale
 
     def cut_rays(self, origins_world: Tensor, directions_world: Tensor) -> tuple[Tensor, Tensor]:
         """World rays with unit axis depth -> field origins at `near`, directions that end at `far`."""

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from semflow.config.schema import LossConfig
-from semflow.models.semantic_flow import SceneContext, SemanticFlow
+from semflow.models.scene_context import SceneContext
+from semflow.models.semantic_flow import SemanticFlow
 from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.renderer import Branches
 from semflow.utils.errors import ConfigError

@@ -19,56 +19,18 @@ from semflow.encoders.sampling import read_map
 from semflow.fields.aggregation import FlowAttentionAggregator, FrameMap, SurfaceCues, TrackScene
 from semflow.fields.chunks import joined, rays_in_parts
 from semflow.fields.dynamic import DynamicField
-from semflow.fields.flow import FlowNetwork
+from semflow.fields.flow import FlowNetwork, Timeline
 from semflow.fields.solid import Solid
 from semflow.fields.static import StaticField
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
 from semflow.models.parts import build_aggregator, build_code_mlp
+from semflow.models.scene_context import SceneContext, SceneShape
 from semflow.records import FieldSamples, FlowTrack
 from semflow.utils.compiling import Compiled
 
 NETWORKS = 5  # that draw their first weights each from a seed of its own
 SOFTPLUS_SHARPNESS = 10.0  # close to relu, but with a gradient for raw densities down to about -0.5
-
-
-@dataclass(frozen=True)
-class SceneShape:
-    """What the sizes of a model depend on in a scene.
-
-    Attributes:
-        frames: T.
-        box: (2, 3) lower and upper corner of the sampled volume in field space.
-    """
-
-    frames: int
-    box: Tensor
-
-
-@dataclass(frozen=True)
-class SceneContext:
-    """A scene as the fields see it: geometry and features.
-
-    Attributes:
-        index: number of the scene in the model.
-        frames: T.
-        cameras, space: training cameras and field space.
-        rgb: (T, H, W, 3) frames, read by a jointly trained encoder.
-        video: frozen video features, None if the encoder is trained jointly.
-        code: (Z0,) raw clip code, before the MLP.
-        image: frozen image features of the static branch, None without.
-        cues: surface cues of the dynamic branch, None without.
-    """
-
-    index: int
-    frames: int
-    cameras: Cameras
-    space: Space
-    rgb: Tensor
-    video: FrameFeatures | None
-    code: Tensor
-    image: FrameFeatures | None
-    cues: SurfaceCues | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +133,7 @@ class SemanticFlow(nn.Module):
         video = None if self.video_encoder.trainable else self.reduce(self.video_encoder(frames))
         code = clip_descriptor(frames) if video is None else video.code
         image = self.reduce(self.image_encoder(frames)) if self.image_encoder.channels else None
-        return SceneContext(index, len(rgb), cameras, space, rgb, video, code, image, cues)
+        return SceneContext(index, Timeline(len(rgb)), cameras, space, rgb, video, code, image, cues)
 
     def reduce(self, features: FrameFeatures) -> FrameFeatures:
         """Apply the optional PCA."""
@@ -244,7 +206,7 @@ class SemanticFlow(nn.Module):
         """Aggregate the features of a track and query the dynamic field."""
         features = self.aggregator(track, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), rays)
         with self.autocast(track.positions[0]):
-            samples = self.dynamic(track.positions[0], track.frame, scene.frames, maps.code, features, scene.index)
+            samples = self.dynamic(track.positions[0], track.frame, scene.timeline, maps.code, features, scene.index)
         return self.scaled(samples)
 
     def dynamic_solid(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> Solid:
@@ -252,7 +214,7 @@ class SemanticFlow(nn.Module):
         features = self.aggregator(track, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), rays)
         points = track.positions[0]
         with self.autocast(points):
-            return self.activated(self.dynamic.solid(points, track.frame, scene.frames, maps.code, features, scene.index))
+            return self.activated(self.dynamic.solid(points, track.frame, scene.timeline, maps.code, features, scene.index))
 
     def dynamic_appearance(self, solid: Solid) -> tuple[Tensor, Tensor]:
         """The second half: colours (N, 3) and logits (N, K)."""
@@ -297,7 +259,7 @@ class SemanticFlow(nn.Module):
 
     def track(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, frame: int, length: int | None = None) -> FlowTrack:
         """Flow track of N points (N, 3) of an integer frame."""
-        return self.flow.track(points, frame, length or self.config.flow_length, scene.frames, maps.code, scene.index)
+        return self.flow.track(points, frame, length or self.config.flow_length, scene.timeline, maps.code, scene.index)
 
 
 def of_frames(maps: Tensor, frames: list[int]) -> Tensor:
@@ -320,16 +282,3 @@ def plane_boxes(shapes: list[SceneShape], with_time: bool) -> tuple[Tensor, tupl
         return boxes, ()
     limits = [[-1.0, 2.0 * max(shape.frames - 1, 1) / shape.frames - 1.0] for shape in shapes]
     return torch.cat([boxes, torch.tensor(limits)[..., None]], dim=-1), tuple(shape.frames for shape in shapes)
-
-
-def scene_box(cameras: Cameras, space: Space) -> Tensor:
-    """(2, 3) box around all training rays in field space."""
-    corners = torch.tensor([[0.0, 0.0], [1, 0], [0, 1], [1, 1]], device=cameras.c2w.device)
-    corners = corners * torch.tensor([float(cameras.width), float(cameras.height)], device=cameras.c2w.device)
-    ends = []
-    for frame in range(len(cameras)):
-        directions = cameras.directions(frame, corners)
-        origins, along = space.cut_rays(cameras.center(frame).expand_as(directions), directions)
-        ends += [origins, origins + along]
-    points = torch.cat(ends)
-    return torch.stack([points.min(0).values, points.max(0).values])

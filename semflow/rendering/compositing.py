@@ -12,6 +12,8 @@ from torch import Tensor
 
 from semflow.records import FieldSamples, Rendering
 
+OPAQUE = 1e-10  # a sample that lets less light pass is opaque: nothing behind it is seen, or has a gradient
+
 
 def sample_distances(u: Tensor, directions: Tensor) -> Tensor:
     """Length of each sample's interval in field space.
@@ -32,8 +34,12 @@ def alpha_from_density(density: Tensor, distances: Tensor) -> Tensor:
 
 
 def transmittance(passing: Tensor) -> Tensor:
-    """(R, S) light that reaches each sample: the product of `passing` over the samples before it."""
-    return torch.cat([torch.ones_like(passing[:, :1]), passing[:, :-1]], dim=1).cumprod(dim=1)
+    """(R, S) light that reaches each sample: the product of `passing` (R, S) in [0, 1] over the samples before it.
+
+    Summed up as logarithms: to derive a product, torch waits for a GPU to look for zeros in it.
+    """
+    depth = passing[:, :-1].clamp(min=OPAQUE).log().cumsum(dim=1)
+    return torch.cat([torch.ones_like(passing[:, :1]), depth.exp()], dim=1)
 
 
 def integrate(weights: Tensor, values: Tensor) -> Tensor:

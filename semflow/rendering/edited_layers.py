@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from semflow.geometry.spaces import Space
-from semflow.models.semantic_flow import scene_box
+from semflow.models.scene_context import scene_box
 from semflow.records import FieldSamples
 from semflow.rendering.compositing import alpha_from_density
 from semflow.rendering.edits import LayerEdit, Membership, faded_alpha

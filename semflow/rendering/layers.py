@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from semflow.fields.solid import Solid, solid_in_parts
-from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
+from semflow.models.scene_context import SceneContext
+from semflow.models.semantic_flow import ReadyMaps, SemanticFlow
 from semflow.rendering.compositing import alpha_from_density
 from semflow.rendering.occupancy import SceneGrids
 from semflow.rendering.static_rays import StaticRays
@@ -105,7 +106,7 @@ class DynamicQueries:
 
     def advect(self, points: Tensor, offset: float) -> Tensor:
         """Where points (N, 3) of the time are `offset` frames later."""
-        return self.model.flow.advect(points, self.time, offset, self.scene.frames, self.maps.code, self.scene.index)
+        return self.model.flow.advect(points, self.time, offset, self.scene.timeline, self.maps.code, self.scene.index)
 
 
 @dataclass(frozen=True)

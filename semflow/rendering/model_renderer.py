@@ -10,7 +10,8 @@ from torch import Tensor
 from semflow.config.schema import RenderConfig
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space, camera_rays
-from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
+from semflow.models.scene_context import SceneContext
+from semflow.models.semantic_flow import ReadyMaps, SemanticFlow
 from semflow.records import View
 from semflow.rendering.dynamic_rays import BlendedQueries, Moment, Pixels
 from semflow.rendering.edited_layers import EditedLayer

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow, scene_box
+from semflow.models.scene_context import SceneContext, scene_box
+from semflow.models.semantic_flow import ReadyMaps, SemanticFlow
 from semflow.rendering.compositing import alpha_from_density
 
 OCCUPIED = 5e-3  # blending times opacity of a cell's thickness that counts in the dynamic field
@@ -147,7 +148,7 @@ class SceneGrids:
                 points = self.dynamic(start).centres()
                 if not len(points):
                     continue
-                there = self.model.flow.advect(points, start, offset, self.scene.frames, self.maps.code, self.scene.index)
+                there = self.model.flow.advect(points, start, offset, self.scene.timeline, self.maps.code, self.scene.index)
                 moved.append((there - points).abs())
             self.steps[frame] = torch.cat(moved).amax(0)
         return self.steps[frame]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
+from semflow.models.scene_context import SceneContext
+from semflow.models.semantic_flow import ReadyMaps, SemanticFlow
 from semflow.records import FieldSamples, FlowTrack, Neighbour, RayBatch, RenderOutputs
 from semflow.rendering.compositing import composite, composite_blended, sample_distances
 from semflow.rendering.samples import around_surface, stratified
-from semflow.utils.ranks import Share, own_rows, share_from
+from semflow.utils.ranks import own_rows
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,22 @@ class Sampling:
     density_prior: bool
 
 
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of a step, for the rays of all ranks.
+
+    Attributes:
+        u: (R, S) sorted ray parameters of the samples.
+        static, dynamic: (R, S) normal noise of the densities, None where there is none.
+        moved: offset (-1 or +1) -> (R', S) noise of the warped renderings, None where there is none.
+    """
+
+    u: Tensor
+    static: Tensor | None
+    dynamic: Tensor | None
+    moved: dict[int, Tensor | None]
+
+
 class Renderer:
     """Renders ray batches of one frame of one scene.
 
@@ -67,30 +84,44 @@ class Renderer:
         self.model, self.branches, self.sampling = model, branches, sampling
         self.static_frozen, self.dynamic_frozen = static_frozen, dynamic_frozen
 
-    def render(self, scene: SceneContext, whole: RayBatch, generator: torch.Generator) -> RenderOutputs:
-        """Render this rank's rays of a whole batch.
+    def draw(self, frames: int, whole: RayBatch, generator: torch.Generator) -> Draws:
+        """The random numbers of a step, for a whole batch of one of a scene's `frames`.
 
-        Random numbers come from `generator` alone and are drawn for the whole batch, so that they do not depend on the
-        number of ranks.
+        They come from `generator` alone and do not depend on the number of ranks.
         """
-        batch, share = whole.select(own_rows()), share_from(0, len(whole.rays))
+        u = self.sample(whole, generator)
+        static = dynamic = None
+        if self.static_noise and (self.branches.static or self.branches.full):
+            static = torch.randn(u.shape, generator=generator, device=u.device)
+        deviation = self.sampling.density_noise
+        if deviation and self.branches.any_dynamic:
+            dynamic = torch.randn(u.shape, generator=generator, device=u.device)
+        moved: dict[int, Tensor | None] = {}
+        for offset in self.warped_offsets(frames, whole):
+            size = (len(whole.rays) - self.first_warped(whole), u.shape[1])
+            moved[offset] = torch.randn(size, generator=generator, device=u.device) if deviation else None
+        return Draws(u, static, dynamic, moved)
+
+    def render(self, scene: SceneContext, whole: RayBatch, draws: Draws) -> RenderOutputs:
+        """Render this rank's rays of a whole batch; the same random numbers give the same outputs."""
+        batch, own = whole.select(own_rows()), own_rows()
         rays, branches = batch.rays, self.branches
-        u = self.sample(whole, generator)[share.own]
+        u = draws.u[own]
         points = rays.at(u)
         distances = sample_distances(u, rays.directions)
         maps = self.maps(scene, batch)
         parts = {}
         if branches.static or branches.full:
-            static = self.static(scene, maps, points, rays.view_dirs, batch.source, share, generator)
+            static = self.static(scene, maps, points, rays.view_dirs, batch.source, noise_of(draws.static, own))
             parts["static"] = static
             parts["static_view"] = composite(static, u, distances, self.sampling.density_prior)
         if branches.any_dynamic:
             track = self.model.track(scene, maps, points.flatten(0, 1), batch.frame, self.track_length())
-            dynamic = self.dynamic(scene, maps, track, u, share, generator)
+            dynamic = self.dynamic(scene, maps, track, u, noise_of(draws.dynamic, own))
             parts |= {"track": track, "dynamic": dynamic}
             parts["dynamic_view"] = composite(dynamic, u, distances, self.sampling.density_prior)
             if branches.neighbours or branches.second_track:
-                parts["neighbours"] = self.neighbours(scene, maps, whole, track, u, distances, generator)
+                parts["neighbours"] = self.neighbours(scene, maps, whole, track, u, distances, draws.moved)
         if branches.full:
             parts["full"], parts["dynamic_share"] = composite_blended(
                 parts["static"], parts["dynamic"], u, distances, self.sampling.density_prior)
@@ -104,6 +135,32 @@ class Renderer:
             near = around_surface(batch.surface_u, sampling.surface_samples, sampling.surface_spread, generator)
             u = torch.cat([u, near], dim=1).sort(dim=1).values
         return u
+
+    @property
+    def static_noise(self) -> bool:
+        """The densities of the static field get noise."""
+        return bool(self.sampling.density_noise) and not self.static_frozen
+
+    def first_warped(self, whole: RayBatch) -> int:
+        """The first ray of a whole batch that is rendered warped as well."""
+        return whole.still if self.sampling.moving_only else 0
+
+    def warped_offsets(self, frames: int, whole: RayBatch) -> list[int]:
+        """Offsets of the warped renderings of a whole batch of one of `frames`.
+
+        Whether there are any is for the whole batch to say: a rank without a moving ray renders none of none.
+        """
+        passes = self.branches.neighbours or self.branches.second_track
+        if not passes or self.first_warped(whole) == len(whole.rays):
+            return []
+        return [offset for offset in (-1, 1) if 0 <= whole.frame + offset < frames]
+
+    @property
+    def reach(self) -> int:
+        """Frames to either side of a batch's own that a step looks at."""
+        if not self.branches.any_dynamic:
+            return 0
+        return self.track_length() // 2 + (1 if self.branches.neighbours or self.branches.second_track else 0)
 
     def track_length(self) -> int:
         """At least t-1 and t+1 where a loss needs them, even if the aggregator reads fewer."""
@@ -120,49 +177,44 @@ class Renderer:
         return self.model.ready_maps(scene, frames, [batch.source])
 
     def static(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, view_dirs: Tensor, source: int,
-               share: Share, generator: torch.Generator) -> FieldSamples:
-        """(R, S) static samples."""
+               noise: Tensor | None) -> FieldSamples:
+        """(R, S) static samples, with noise (R, S) or None on their densities."""
         rays, samples, _ = points.shape
         dirs = view_dirs[:, None].expand(-1, samples, -1).flatten(0, 1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.static_frozen):
             found = self.model.static_samples(scene, maps, points.flatten(0, 1), dirs, source)
-        deviation = 0.0 if self.static_frozen else self.sampling.density_noise
-        return self.noisy(found.on_rays(rays, samples), share, generator, deviation)
+        return self.noisy(found.on_rays(rays, samples), noise)
 
-    def dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, u: Tensor, share: Share,
-                generator: torch.Generator) -> FieldSamples:
-        """(R, S) dynamic samples at the points of a track, those at u (R, S) of their rays."""
+    def dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, u: Tensor, noise: Tensor | None) -> FieldSamples:
+        """(R, S) dynamic samples at the points of a track, those at u (R, S) of their rays, with noise or None."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.dynamic_frozen):
             found = self.model.dynamic_samples(scene, maps, track, len(u))
-        return self.noisy(found.on_rays(*u.shape), share, generator, self.sampling.density_noise)
+        return self.noisy(found.on_rays(*u.shape), noise)
 
-    def noisy(self, samples: FieldSamples, share: Share, generator: torch.Generator, deviation: float) -> FieldSamples:
-        """Add normal noise to the raw densities (R, S), this rank's part of the noise of all ranks' rays."""
-        if not deviation:
+    def noisy(self, samples: FieldSamples, noise: Tensor | None) -> FieldSamples:
+        """Add normal noise (R, S) to the raw densities (R, S)."""
+        if noise is None:
             return samples
-        size, device = (share.total, samples.density.shape[1]), samples.density.device
-        noise = torch.randn(size, generator=generator, device=device)[share.own]
-        return FieldSamples(samples.density + deviation * noise, samples.rgb, samples.logits, samples.blend)
+        density = samples.density + self.sampling.density_noise * noise
+        return FieldSamples(density, samples.rgb, samples.logits, samples.blend)
 
     def neighbours(self, scene: SceneContext, maps: ReadyMaps, whole: RayBatch, track: FlowTrack, u: Tensor,
-                   distances: Tensor, generator: torch.Generator) -> dict[int, Neighbour]:
-        """The warped renderings that exist for this frame, on all of this rank's rays or on the moving ones.
-
-        Whether there are any is for the whole batch to say: a rank without a moving ray renders none of none.
-        """
-        first = whole.still if self.sampling.moving_only else 0
-        share = share_from(first, len(whole.rays))
-        if not share.total:
-            return {}
+                   distances: Tensor, noise: dict[int, Tensor | None]) -> dict[int, Neighbour]:
+        """The warped renderings that exist for this frame, on all of this rank's rays or on the moving ones."""
+        first = self.first_warped(whole)
         chosen = slice(len(range(first)[own_rows()]), None)
         near_u = u[chosen]
         found = {}
-        for offset in (-1, 1):
-            if offset not in track.positions:
-                continue
+        for offset in self.warped_offsets(scene.frames, whole):
             moved = track.positions[offset][chosen.start * u.shape[1] :]
             moved_track = self.model.track(scene, maps, moved, whole.frame + offset, self.track_length())
-            samples = self.dynamic(scene, maps, moved_track, near_u, share, generator)
+            of_share = noise_of(noise[offset], own_rows(first))
+            samples = self.dynamic(scene, maps, moved_track, near_u, of_share)
             rendering = composite(samples, near_u, distances[chosen], self.sampling.density_prior)
             found[offset] = Neighbour(rays=chosen, samples=samples, rendering=rendering, track=moved_track)
         return found
+
+
+def noise_of(noise: Tensor | None, own: slice) -> Tensor | None:
+    """This rank's rows of the noise of all ranks' rays, if there is any."""
+    return None if noise is None else noise[own]

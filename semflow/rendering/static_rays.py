@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semflow.fields.solid import Solid, solid_in_parts
-from semflow.models.semantic_flow import ReadyMaps, SceneContext, SemanticFlow
+from semflow.models.scene_context import SceneContext
+from semflow.models.semantic_flow import ReadyMaps, SemanticFlow
 from semflow.records import Rays
 from semflow.rendering.compositing import alpha_from_density, sample_distances, transmittance, uniform_weights
 from semflow.rendering.edits import StillEdit

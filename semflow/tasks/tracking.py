@@ -105,7 +105,7 @@ class Tracker:
     def advect(self, points: Tensor, time: int, step: int) -> Tensor:
         """Where the field-space points (P, 3) of a time are one step later (1) or earlier (-1)."""
         code = self.renderer.ready_maps(self.scene).code
-        return self.renderer.model.flow.advect(points, time, step, self.frames, code, self.context.index)
+        return self.renderer.model.flow.advect(points, time, step, self.context.timeline, code, self.context.index)
 
     def seen(self, points_world: Tensor, time: int) -> tuple[Tensor, Tensor]:
         """Pixels (P, 2) of the points (P, 3) at a time, and whether (P,) they are visible."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -27,18 +26,6 @@ from semflow.utils.errors import OtherRankFailed, RankError
 PATIENCE = timedelta(minutes=30)  # rank 0 may make a scene, write a checkpoint or render a panel meanwhile
 FAILURES = "semflow_failures"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Share:
-    """Rays that are rendered together.
-
-    Attributes:
-        total: how many, on all ranks. own: which of them are this rank's.
-    """
-
-    total: int
-    own: slice
 
 
 @contextmanager
@@ -86,14 +73,9 @@ def local_ranks() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", ranks()))
 
 
-def own_rows() -> slice:
-    """The rows of a whole batch that belong to this rank."""
-    return slice(rank(), None, ranks())
-
-
-def share_from(first: int, total: int) -> Share:
-    """This rank's share of the rays of a whole batch of `total`, from the ray `first` to the last."""
-    return Share(total - first, slice((rank() - first) % ranks(), None, ranks()))
+def own_rows(first: int = 0) -> slice:
+    """Which of the rows of a whole batch from `first` on belong to this rank, counted from there."""
+    return slice((rank() - first) % ranks(), None, ranks())
 
 
 def own_part(items: Sequence[T]) -> Sequence[T]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import make_scene, turning_cameras
+from toys import make_scene, sampled, turning_cameras
 
 from semflow.data.sampler import RaySampler
 from semflow.data.supervision import Supervision, supervise
@@ -45,7 +45,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def batches(scene, supervision, count=40, rays=10, static_only=False):
     sampler, host, source = RaySampler(scene, supervision, rays, static_only), generator(1), generator()
-    return [sampler.sample(host, source) for _ in range(count)]
+    return [sampled(sampler, host, source) for _ in range(count)]
 
 
 def test_every_target_comes_from_the_pixel_of_its_ray(scene, supervision):
@@ -98,14 +98,14 @@ def test_all_frames_and_all_pixels_of_both_regions_are_drawn(scene, supervision)
 
 def test_the_generators_alone_decide(scene, supervision):
     sampler = RaySampler(scene, supervision, 10, False)
-    first = [sampler.sample(generator(4), generator(5)) for _ in range(2)]
+    first = [sampled(sampler, generator(4), generator(5)) for _ in range(2)]
     torch.manual_seed(123)
-    other = RaySampler(scene, supervision, 10, False).sample(generator(4), generator(5))
+    other = sampled(RaySampler(scene, supervision, 10, False), generator(4), generator(5))
     for batch in (first[1], other):
         assert (batch.frame, batch.source) == (first[0].frame, first[0].source)
         assert torch.equal(batch.rays.uv, first[0].rays.uv)
     state = torch.get_rng_state()
-    sampler.sample(generator(6), generator(7))
+    sampled(sampler, generator(6), generator(7))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -115,9 +115,9 @@ def test_the_host_decides_about_frames_and_the_device_about_pixels(scene, superv
     pixels = []
     for seed in (5, 6):
         host.set_state(before)
-        batch = sampler.sample(host, generator(seed))
+        batch = sampled(sampler, host, generator(seed))
         pixels.append(batch.rays.uv)
-        assert batch.frame == sampler.sample(generator(4), generator(0)).frame
+        assert batch.frame == sampled(sampler, generator(4), generator(0)).frame
     assert not torch.equal(*pixels)
 
 
@@ -130,7 +130,7 @@ def test_the_static_source_is_another_frame(scene, supervision, frame):
 def test_a_scene_of_one_frame_has_no_other_source():
     lonely = make_scene(turning_cameras(1, HEIGHT, WIDTH))
     targets = supervise(lonely, False, (0,))
-    assert RaySampler(lonely, targets, 3, True).sample(generator(), generator()).source == 0
+    assert sampled(RaySampler(lonely, targets, 3, True), generator(), generator()).source == 0
 
 
 def test_a_rank_takes_every_nth_ray_and_knows_where_the_moving_ones_begin(scene, supervision):

@@ -7,7 +7,8 @@ import torch
 
 from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding, SquaredSteps
 from semflow.fields.flow import normalised_time
-from semflow.models.semantic_flow import SceneShape, plane_boxes
+from semflow.models.scene_context import SceneShape
+from semflow.models.semantic_flow import plane_boxes
 
 BOX = torch.tensor([[-1.0, -2.0, 0.0], [1.0, 3.0, 0.5]], dtype=torch.float64)
 

@@ -16,8 +16,10 @@ import torch
 from semflow.config.parser import config_from_file, config_to_text
 from semflow.config.schema import Config
 from semflow.data.synthetic import make_scene
+from semflow.engine import stage_work
 from semflow.engine import trainer as trainer_module
 from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
+from semflow.engine.finite import FiniteGuard
 from semflow.engine.loading import load_run
 from semflow.engine.run_folder import RunFolder
 from semflow.engine.trainer import Trainer, train
@@ -151,7 +153,7 @@ def test_loaded_run_renders_as_the_trained_model_does(config):
 
 def test_non_finite_loss_stops_before_the_update(config, monkeypatch):
     trainer = Trainer(config)
-    original = trainer_module.build_losses
+    original = stage_work.build_losses
 
     def poisoned(stage):
         losses = original(stage)
@@ -162,10 +164,10 @@ def test_non_finite_loss_stops_before_the_update(config, monkeypatch):
                 terms = terms | {"semantic_static": terms["semantic_static"] * float("nan")}
             return total, terms
 
-        call.branches = losses.branches
+        call.branches, call.terms = losses.branches, losses.terms
         return call
 
-    monkeypatch.setattr(trainer_module, "build_losses", poisoned)
+    monkeypatch.setattr(stage_work, "build_losses", poisoned)
     with pytest.raises(SemflowError, match=r"step 2: loss semantic_static is not finite"):
         trainer.run()
     saved = load_checkpoint(Path(config.out) / "failure_0000002.safetensors")
@@ -194,11 +196,10 @@ def test_accumulated_gradient_is_the_mean_over_micro_batches(config):
         stage = trainer_module.stages_of(trainer.config)[0]
         optimizer = trainer_module.build_optimizer(stage, trainer.model)
         optimizer.step = lambda: seen.append([p.grad.clone() for g in optimizer.param_groups for p in g["params"]])
-        losses = trainer_module.build_losses(stage)
-        renderer = trainer_module.build_renderer(stage, losses, trainer.model, True)
-        samplers = trainer_module.build_samplers(stage, trainer.scenes)
+        work = stage_work.StageWork(stage, trainer.config, trainer.model, trainer.scenes, trainer.contexts)
+        guard = FiniteGuard(optimizer, work.names, trainer.refuse)
         for _ in range(2 // accumulate):
-            trainer.train_step(stage, optimizer, renderer, samplers, losses)
+            trainer.train_step(stage, optimizer, work, guard)
         gradients.append(seen)
     singles, (both,) = gradients
     for first, second, mean in zip(*singles, both):

@@ -19,7 +19,7 @@ from semflow.cli.main import main
 from semflow.config.parser import config_from_file, config_to_text
 from semflow.config.schema import PAPER_DYNAMIC_LOSSES, Config
 from semflow.data import synthetic
-from semflow.engine import trainer as trainer_module
+from semflow.engine import stage_work
 from semflow.engine.checkpoint import load_checkpoint
 from semflow.engine.evaluator import evaluate
 from semflow.engine.protocols import PROTOCOLS
@@ -111,7 +111,7 @@ def stopped(config: Config) -> int:
 
 def failed(config: Config) -> str:
     """Train with a loss that is not finite on rank 1; the error of this rank."""
-    original = trainer_module.build_losses
+    original = stage_work.build_losses
 
     def build(stage):
         losses = original(stage)
@@ -120,15 +120,15 @@ def failed(config: Config) -> str:
             total, terms = losses(*args)
             return total, terms | {"rgb_static": terms["rgb_static"] / (1 - rank())}
 
-        call.branches = losses.branches
+        call.branches, call.terms = losses.branches, losses.terms
         return call
 
-    trainer_module.build_losses = build
+    stage_work.build_losses = build
     try:
         with pytest.raises(SemflowError) as caught:
             trainer_of(config).run()
     finally:
-        trainer_module.build_losses = original
+        stage_work.build_losses = original
     return str(caught.value)
 
 

@@ -14,6 +14,8 @@ from semflow.config.parser import config_from_file
 from semflow.config.schema import PAPER_DYNAMIC_LOSSES, Config
 from semflow.data.synthetic import make_scene
 from semflow.engine import trainer as trainer_module
+from semflow.engine.finite import FiniteGuard
+from semflow.engine.stage_work import StageWork
 from semflow.engine.trainer import Trainer
 from semflow.utils.device import OnTheWay
 
@@ -70,11 +72,10 @@ def step_of(config: Config, number: int):
     """A trainer, one step of a stage, and its optimiser."""
     trainer = Trainer(config)
     stage = trainer_module.stages_of(config)[number]
-    losses = trainer_module.build_losses(stage)
     optimizer = trainer_module.build_optimizer(stage, trainer.model)
-    renderer = trainer_module.build_renderer(stage, losses, trainer.model, density_prior=True)
-    samplers = trainer_module.build_samplers(stage, trainer.scenes)
-    return trainer, optimizer, lambda: trainer.train_step(stage, optimizer, renderer, samplers, losses)
+    work = StageWork(stage, config, trainer.model, trainer.scenes, trainer.contexts)
+    guard = FiniteGuard(optimizer, work.names, trainer.refuse)
+    return trainer, optimizer, lambda: trainer.train_step(stage, optimizer, work, guard)
 
 
 @pytest.mark.parametrize("make", [fast, published])

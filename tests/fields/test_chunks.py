@@ -7,7 +7,7 @@ from semflow.encoders.positional import FrequencyEncoding
 from semflow.fields import chunks
 from semflow.fields.aggregation import FlowFeatures
 from semflow.fields.dynamic import DynamicField
-from semflow.fields.flow import FlowNetwork
+from semflow.fields.flow import FlowNetwork, Timeline
 from semflow.fields.static import StaticField
 from semflow.records import FlowTrack
 
@@ -17,7 +17,7 @@ POINTS = 25
 def dynamic(points: torch.Tensor) -> list[torch.Tensor]:
     field = DynamicField(FrequencyEncoding(4, 2), 8, 1, 1, 3, True, 6, 4).double()
     features = FlowFeatures(*(torch.rand(POINTS, width, dtype=torch.float64) for width in (8, 8, 6)))
-    return list(vars(field(points, 1, 5, torch.rand(3, dtype=torch.float64), features)).values())
+    return list(vars(field(points, 1, Timeline(5), torch.rand(3, dtype=torch.float64), features)).values())
 
 
 def static(points: torch.Tensor) -> list[torch.Tensor]:
@@ -29,7 +29,7 @@ def static(points: torch.Tensor) -> list[torch.Tensor]:
 
 def flow(points: torch.Tensor) -> list[torch.Tensor]:
     network = FlowNetwork(FrequencyEncoding(4, 2, normalize=True), 8, 3, 2).double()
-    return [network.advect(points, 1, -1, 5, torch.rand(3, dtype=torch.float64))]
+    return [network.advect(points, 1, -1, Timeline(5), torch.rand(3, dtype=torch.float64))]
 
 
 @pytest.mark.parametrize("query", [dynamic, static, flow])

@@ -6,6 +6,7 @@ import torch
 from semflow.encoders.positional import FrequencyEncoding
 from semflow.fields.aggregation import FlowFeatures
 from semflow.fields.dynamic import DynamicField
+from semflow.fields.flow import Timeline
 
 POINTS, WIDTH, MOTION, FRAMES = 6, 8, 5, 4
 
@@ -31,7 +32,7 @@ def features() -> FlowFeatures:
 
 
 def evaluate(made: DynamicField, given: FlowFeatures, frame: float = 1, frames: int = FRAMES):
-    return made(random(POINTS, 3), frame, frames, random(3), given)
+    return made(random(POINTS, 3), frame, Timeline(frames), random(3), given)
 
 
 @pytest.mark.parametrize("classes", [2, 7, 150])
@@ -41,7 +42,7 @@ def test_shapes_and_ranges_with_and_without_features(classes, neighbours, motion
     given = FlowFeatures(given.current * 50, given.neighbours if neighbours else None, given.motion if motion else None)
     for found in (
         evaluate(field(classes, neighbours, motion), given),
-        field(classes, False, 0, 0, 0)(random(POINTS, 3), 1, FRAMES, torch.zeros(0), FlowFeatures()),
+        field(classes, False, 0, 0, 0)(random(POINTS, 3), 1, Timeline(FRAMES), torch.zeros(0), FlowFeatures()),
     ):
         assert found.density.shape == found.blend.shape == (POINTS,)
         assert found.rgb.shape == (POINTS, 3) and found.logits.shape == (POINTS, classes)
@@ -91,7 +92,7 @@ def test_the_encoding_sees_the_normalised_time(monkeypatch):
 def test_time_and_clip_code_matter():
     made, given = field(), features()
     now, later = evaluate(made, given, 1), evaluate(made, given, 2)
-    other = made(random(POINTS, 3), 1, FRAMES, -random(3), given)
+    other = made(random(POINTS, 3), 1, Timeline(FRAMES), -random(3), given)
     assert not torch.allclose(now.density, later.density) and not torch.allclose(now.density, other.density)
 
 
@@ -100,7 +101,7 @@ def test_gradients_agree_with_finite_differences_and_reach_every_parameter():
     points, code = random(POINTS, 3).requires_grad_(), random(3).requires_grad_()
 
     def outputs(p, c, *values):
-        return tuple(vars(made(p, 1, FRAMES, c, FlowFeatures(*values))).values())
+        return tuple(vars(made(p, 1, Timeline(FRAMES), c, FlowFeatures(*values))).values())
 
     assert torch.autograd.gradcheck(outputs, (points, code, *given), fast_mode=True)
     sum(value.square().sum() for value in outputs(points, code, *given)).backward()

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from semflow.encoders.positional import FrequencyEncoding
-from semflow.fields.flow import FlowNetwork, normalised_time
+from semflow.fields.flow import FlowNetwork, Timeline, normalised_time
 
-FRAMES = 6
+FRAMES = Timeline(6)
 
 
 def network(substeps: int = 2, code_channels: int = 3) -> FlowNetwork:
@@ -19,7 +19,7 @@ def network(substeps: int = 2, code_channels: int = 3) -> FlowNetwork:
 def driven_by(monkeypatch, velocity, substeps: int) -> FlowNetwork:
     """A flow network whose velocity is `velocity(points, time)`."""
     flow = network(substeps)
-    monkeypatch.setattr(flow, "velocity", lambda points, time, frames, code, scene=0: velocity(points, time))
+    monkeypatch.setattr(flow, "velocity", lambda points, time, timeline, code, scene=0: velocity(points, time))
     return flow
 
 
@@ -146,7 +146,7 @@ def test_both_directions_see_the_clip_code(offset):
 def test_tracks_end_with_their_scene(monkeypatch, length, frame, frames, offsets):
     times = []
     flow = driven_by(monkeypatch, lambda points, time: times.append(time) or torch.ones_like(points), 2)
-    track = flow.track(some_points(), frame, length, frames, code())
+    track = flow.track(some_points(), frame, length, Timeline(frames), code())
     assert list(track.positions) == offsets and track.frame == frame
     assert all(0 <= time <= frames - 1 for time in times)
     for offset in offsets:
@@ -158,7 +158,7 @@ def test_the_encoding_sees_the_normalised_time_and_the_scene(monkeypatch, frames
     flow, seen = network(), []
     encode = flow.encoding.forward
     monkeypatch.setattr(flow.encoding, "forward", lambda x, scene: seen.append((x[:, 3], scene)) or encode(x, scene))
-    flow.track(some_points(), 1, 3, frames, code(), scene=4)
+    flow.track(some_points(), 1, 3, Timeline(frames), code(), scene=4)
     expected = [1.0, 0.5, 1.5]  # both directions share the first sub-step; then the second one back, and forward
     for (time, scene), tau in zip(seen, expected, strict=True):
         assert scene == 4

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from toys import as_leaves, boolean, make_scene, map_tensors, simple_case, tensors_of, tiny_model, turning_cameras
+from toys import as_leaves, boolean, make_scene, map_tensors, rendered, simple_case, tensors_of, tiny_model, turning_cameras
 
 from semflow.config.schema import PAPER_DYNAMIC_LOSSES, PAPER_STATIC_LOSSES, LossConfig
 from semflow.data.sampler import RaySampler
@@ -43,7 +43,7 @@ def scene():
 
 
 @pytest.fixture(scope="module")
-def rendered(scene):
+def to_render(scene):
     """(model, context, sampler) of a tiny model with planes, so that every term has something to do."""
     model, (context,) = tiny_model([scene], encoding="planes", flow_encoding="planes")
     supervision = supervise(scene, False, (0, 1, 2, 3))
@@ -98,15 +98,15 @@ def test_the_published_stages_ask_for_what_they_need():
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_a_term_alone_gets_all_it_reads_and_has_finite_gradients(rendered, name):
+def test_a_term_alone_gets_all_it_reads_and_has_finite_gradients(to_render, name):
     """With nothing but its own declared branches rendered, at both ends of the scene and without a moving pixel."""
-    model, context, sampler = rendered
+    model, context, sampler = to_render
     losses = LossSet(LossConfig(**{name: 1.0}), moving_only=True)
     sampling = Sampling(5, 0, 0.03, density_noise=1.0, moving_only=True, density_prior=True)
     for frame in (0, 1, 3):
         generator = torch.Generator().manual_seed(frame)
         batch = sampler.of_frame(frame, 2, generator)
-        outputs = Renderer(model, losses.branches, sampling, static_frozen=False).render(context, batch, generator)
+        outputs = rendered(Renderer(model, losses.branches, sampling, static_frozen=False), context, batch, generator)
         total, _ = losses(outputs, batch, context, model)
         assert torch.is_tensor(total) and total.dim() == 0 and total.isfinite()
         if not total.requires_grad:  # nothing to learn from here, e.g. no neighbour where nothing moves

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toys import rendered
 
 from oracle import Oracle
 from semflow.config.schema import Config, EncoderConfig, ModelConfig, StageConfig, TrainConfig
@@ -42,7 +43,7 @@ def test_losses_and_gradients_are_those_of_the_plain_step(monkeypatch, frame, re
     generator = torch.Generator().manual_seed(3)
     batch = sampler.of_frame(frame, (frame + 2) % FRAMES, generator)
     state = generator.get_state()
-    fast = renderer.render(made.contexts[0], batch, generator)
+    fast = rendered(renderer, made.contexts[0], batch, generator)
     generator.set_state(state)
     u = stratified(RAYS, SAMPLES, generator, "cpu")
     plain = Oracle(made.model, made.contexts[0]).render(batch, u)

@@ -10,6 +10,7 @@ from semflow.config.schema import PAPER_DYNAMIC_LOSSES
 from semflow.losses import LossSet
 from semflow.rendering.renderer import Renderer
 from tiny_scene import TINY_SAMPLING, tiny_batch, tiny_context, tiny_model
+from toys import rendered
 
 
 def step(model, frame: int) -> tuple[float, dict[str, torch.Tensor]]:
@@ -17,7 +18,7 @@ def step(model, frame: int) -> tuple[float, dict[str, torch.Tensor]]:
     scene, losses = tiny_context(model), LossSet(PAPER_DYNAMIC_LOSSES, moving_only=True)
     sampling = TINY_SAMPLING.__class__(**(vars(TINY_SAMPLING) | {"moving_only": True}))
     batch = tiny_batch(scene, frame)
-    outputs = Renderer(model, losses.branches, sampling, False).render(scene, batch, torch.Generator().manual_seed(0))
+    outputs = rendered(Renderer(model, losses.branches, sampling, False), scene, batch, torch.Generator().manual_seed(0))
     total, _ = losses(outputs, batch, scene, model)
     model.zero_grad(set_to_none=True)
     total.backward()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toys import rendered
 
 from semflow.config.parser import config_from_file
 from semflow.data.sampler import RaySampler
@@ -29,7 +30,7 @@ def test_gradients_are_the_same(form):
         sampler = RaySampler(bench.scenes[0].data, bench.scenes[0].supervision, 8, static_only=False)
         generator = torch.Generator().manual_seed(0)
         batch = sampler.of_frame(2, 0, generator)
-        outputs = renderer.render(bench.contexts[0], batch, generator)
+        outputs = rendered(renderer, bench.contexts[0], batch, generator)
         losses(outputs, batch, bench.contexts[0], bench.model)[0].backward()
         gradients.append({n: p.grad for n, p in bench.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 20

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from semflow.config.schema import PAPER_DYNAMIC_LOSSES, EncoderConfig
+from semflow.fields.flow import Timeline
 from semflow.losses import LossSet
 from semflow.models import semantic_flow
-from semflow.models.semantic_flow import SemanticFlow, plane_boxes, scene_box
+from semflow.models.scene_context import scene_box
+from semflow.models.semantic_flow import SemanticFlow, plane_boxes
 from semflow.rendering.renderer import Renderer
 from tiny_scene import (
     TINY_ENCODER,
@@ -22,6 +24,7 @@ from tiny_scene import (
     tiny_model,
     tiny_shape,
 )
+from toys import rendered
 
 ALL_LOSSES = replace(PAPER_DYNAMIC_LOSSES, rgb_static=1.0, semantic_static=0.08)
 
@@ -36,8 +39,8 @@ def backward(model: SemanticFlow, scene, frame: int, sampling=TINY_SAMPLING, see
     """Accumulate the gradients of all losses on one batch."""
     losses = LossSet(ALL_LOSSES, moving_only=False)
     batch = tiny_batch(scene, frame)
-    outputs = Renderer(model, losses.branches, sampling, False).render(
-        scene, batch, torch.Generator().manual_seed(seed)
+    outputs = rendered(
+        Renderer(model, losses.branches, sampling, False), scene, batch, torch.Generator().manual_seed(seed)
     )
     total, _ = losses(outputs, batch, scene, model)
     total.backward()
@@ -102,7 +105,7 @@ def test_static_samples_do_not_see_the_current_frame(image_features, frame):
         renderer = Renderer(model, semantic_flow_branches(), TINY_SAMPLING, False)
         found.append(
             [
-                renderer.render(scene, replace(tiny_batch(scene, frame), source=source), torch.Generator().manual_seed(0)).static
+                rendered(renderer, scene, replace(tiny_batch(scene, frame), source=source), torch.Generator().manual_seed(0)).static
                 for source in range(scene.frames) if source != frame
             ]
         )
@@ -185,7 +188,7 @@ def seen_by_the_fields(model: SemanticFlow, index: int) -> list[torch.Tensor]:
     dirs = torch.nn.functional.normalize(points, dim=1)
     static = model.static_samples(scene, maps, points, dirs, 0)
     dynamic = model.dynamic_samples(scene, maps, model.track(scene, maps, points, 1, length=1), rays=5)
-    return [static.density, static.logits, dynamic.density, dynamic.logits, model.flow.velocity(points, 1, 4, maps.code, index)]
+    return [static.density, static.logits, dynamic.density, dynamic.logits, model.flow.velocity(points, 1, Timeline(4), maps.code, index)]
 
 
 def test_without_features_only_a_scene_code_tells_scenes_apart():
@@ -240,9 +243,8 @@ def test_the_density_scale_multiplies_both_fields():
     found = []
     for model in (plain, scaled):
         scene = tiny_context(model)
-        outputs = Renderer(model, semantic_flow_branches(), TINY_SAMPLING, False).render(
-            scene, tiny_batch(scene, 1), torch.Generator().manual_seed(0)
-        )
+        renderer = Renderer(model, semantic_flow_branches(), TINY_SAMPLING, False)
+        outputs = rendered(renderer, scene, tiny_batch(scene, 1), torch.Generator().manual_seed(0))
         found.append(outputs)
     for name in ("static", "dynamic"):
         torch.testing.assert_close(30 * getattr(found[0], name).density, getattr(found[1], name).density)

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from semflow.config.schema import PAPER_DYNAMIC_LOSSES, PAPER_STATIC_LOSSES, LossConfig
+from semflow.fields.flow import Timeline
 from semflow.losses import LossSet
 from semflow.rendering.compositing import composite, composite_blended, sample_distances
 from semflow.rendering.renderer import Branches, Renderer
 from semflow.rendering.samples import stratified
 from tiny_scene import CLASSES, TINY_SAMPLING, tiny_batch, tiny_context, tiny_model
+from toys import rendered
 
 EVERYTHING = Branches(static=True, dynamic=True, full=True, track=True, neighbours=True, second_track=True)
 RAYS = 8
@@ -29,7 +31,7 @@ def scene(model):
 def render(model, scene, frame=1, branches=EVERYTHING, batch=None, seed=0, frozen=False, **sampling):
     batch = tiny_batch(scene, frame, RAYS) if batch is None else batch
     renderer = Renderer(model, branches, replace(TINY_SAMPLING, **sampling), frozen)
-    return renderer.render(scene, batch, torch.Generator().manual_seed(seed))
+    return rendered(renderer, scene, batch, torch.Generator().manual_seed(seed))
 
 
 def calls(monkeypatch, model, *paths: str) -> dict[str, int]:
@@ -146,7 +148,7 @@ def test_warped_renderings_are_the_neighbour_at_the_moved_points_along_the_same_
     batch = tiny_batch(scene, 1, RAYS)
     found = render(model, scene, batch=batch)
     neighbour, maps = found.neighbours[offset], model.ready_maps(scene, [0, 1, 2, 3], [])
-    moved = model.flow.advect(found.points.flatten(0, 1), 1, offset, 4, maps.code)
+    moved = model.flow.advect(found.points.flatten(0, 1), 1, offset, Timeline(4), maps.code)
     torch.testing.assert_close(neighbour.track.positions[0], moved)
     assert neighbour.track.frame == 1 + offset
     track = model.track(scene, maps, moved, 1 + offset)

@@ -22,7 +22,6 @@ from semflow.utils.ranks import (
     own_rows,
     rank,
     ranks,
-    share_from,
     sum_over_ranks,
 )
 
@@ -46,7 +45,7 @@ def exchange(folder) -> dict:
         from_first_rank(refuse)
     return {
         "rank": rank(), "ranks": ranks(), "whole": whole.detach(), "gradient": own.grad, "used": used.grad,
-        "unused": unused.grad, "share": share_from(1, 5), "parts": gather_parts(list(own_part("abcde"))),
+        "unused": unused.grad, "rows": own_rows(1), "parts": gather_parts(list(own_part("abcde"))),
         "any": (any_rank(rank() == 1), any_rank(False)), "sum": sum_over_ranks(torch.tensor([rank(), 10])),
         "mean": mean_over_ranks([torch.tensor(float(rank())), torch.tensor(float("nan") if rank() else 1.0)]),
         "variation": PlaneEncoding(torch.tensor([[[-1.0] * 4, [1.0] * 4]]), 1, (3,), (2,)).variation(0).detach(),
@@ -58,7 +57,7 @@ def test_a_process_alone_gets_back_what_it_gave(tmp_path):
     found = exchange(tmp_path)
     assert (found["rank"], found["ranks"], found["any"]) == (0, 1, (False, False))
     assert torch.equal(found["whole"], ROWS) and torch.equal(found["used"], torch.ones(2, 2)) and found["unused"] is None
-    assert found["parts"] == list("abcde") and found["share"].total == 4 and found["sum"].tolist() == [0, 10]
+    assert found["parts"] == list("abcde") and found["sum"].tolist() == [0, 10]
     assert [float(value) for value in found["mean"]] == [0.0, 1.0] and found["fails"] == "no"
 
 
@@ -76,8 +75,7 @@ def test_two_ranks_find_what_one_finds(tmp_path):
         assert other["first"] == "rank 0" and other["fails"] == "no"
     # one channel: rank 1 has none
     assert (found[0]["variation"] + found[1]["variation"]) / 2 == alone["variation"] and found[1]["variation"] == 0
-    assert [other["share"].total for other in found] == [4, 4]
-    assert [list("bcde")[other["share"].own] for other in found] == [["c", "e"], ["b", "d"]]
+    assert [list("bcde")[other["rows"]] for other in found] == [["c", "e"], ["b", "d"]]
 
 
 def die(folder):

@@ -275,7 +275,7 @@ def moving_edges(cells: Cells, grids: SceneGrids) -> Tensor:
     for frame in cells.frame.unique().tolist():
         if frame + 1 < scene.frames:
             own = cells.frame == frame
-            ahead[own] = model.flow.advect(ahead[own], frame, 1.0, scene.frames, grids.maps.code, scene.index)
+            ahead[own] = model.flow.advect(ahead[own], frame, 1.0, scene.timeline, grids.maps.code, scene.index)
     pairs.append(near_edges(cells, cell_of(ahead, grids.box, CELLS), step=1))
     return torch.cat(pairs, dim=1)
 
