@@ -31,7 +31,7 @@ from semflow.data.supervision import supervise
 from semflow.encoders.image import ResNet18Encoder
 from semflow.engine.protocols import HELD_OUT, TRAINING, SeenInTraining
 from semflow.engine.stages import Stage, build_losses, build_optimizer, build_renderer
-from semflow.fields.aggregation import locate
+from semflow.fields.aggregation import TrackScene, locate
 from semflow.fields.flow import Timeline
 from semflow.losses.base import REGISTRY
 from semflow.losses.depth import depth_dynamic
@@ -92,10 +92,11 @@ def test_2_neighbour_points_are_projected_as_world_points():
     space = ndc_of(cameras)
     world = torch.tensor([BALL, [-0.3, 0.2, -2.5]])
     points = space.from_world(world)
-    pixels = locate(FlowTrack(1, {-1: points, 0: points, 1: points}), cameras, space)
+    scene = TrackScene(cameras, space, None)
+    uv = {offset: locate(points, scene.only(1 + offset))[0] for offset in (-1, 0, 1)}
     for offset in (-1, 0, 1):
-        torch.testing.assert_close(pixels.uv[offset], cameras.project(world, 1 + offset)[0], atol=1e-3, rtol=0)
-    assert (pixels.uv[1] - pixels.uv[-1]).norm(dim=-1).min() > 0.5
+        torch.testing.assert_close(uv[offset], cameras.project(world, 1 + offset)[0], atol=1e-3, rtol=0)
+    assert (uv[1] - uv[-1]).norm(dim=-1).min() > 0.5
 
 
 def test_3_both_directions_of_the_flow_have_their_own_state_and_see_the_clip_code():

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from semflow.utils.ranks import own_rows, ranks
 
 PLANE_INIT = 0.1  # spread of a space plane's initial values around 1
+MOST_COPIES, COPIED_VALUES = 32, 2**22  # see `gradient_copies`; the latter of all copies together
 CODE_INIT = 0.1  # spread of a scene code's initial values around 0
 # (column, row) axes of the planes over (x, y, z), and of those over (x, t), (y, t), (z, t); as slices, because a GPU has to
 # be waited for to copy a list of indices to it
@@ -185,5 +186,21 @@ def roughness(planes: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 def read_planes(planes: Tensor, grid: Tensor) -> Tensor:
     """Bilinear reads of (3, C, rows, columns) planes at grids (3, 1, N, 2) in [-1, 1], multiplied: (C, N)."""
-    first, second, third = F.grid_sample(planes, grid, padding_mode="border", align_corners=True)[:, :, 0]
-    return first * second * third  # whose gradient is cheaper than that of `prod`
+    copies = gradient_copies(planes, grid)
+    if copies > 1:
+        planes = planes.expand(copies, *planes.shape).flatten(0, 1)
+        grid = grid.unflatten(2, (-1, copies)).permute(3, 0, 1, 2, 4).flatten(0, 1)  # (copies * 3, 1, N / copies, 2)
+    found = F.grid_sample(planes, grid, padding_mode="border", align_corners=True)[:, :, 0]
+    first, second, third = found.unflatten(0, (copies, 3)).unbind(1)
+    return (first * second * third).permute(1, 2, 0).flatten(1)  # products, whose gradient is cheaper than that of `prod`
+
+
+def gradient_copies(planes: Tensor, grid: Tensor) -> int:
+    """Copies of planes (3, C, rows, columns) between which a GPU shares N points, grids (3, 1, N, 2).
+
+    It adds the points' gradients to the same few cells, one after the other: in several copies at once it takes less time.
+    """
+    if planes.device.type != "cuda" or not planes.requires_grad or grid.shape[2] % MOST_COPIES:
+        return 1
+    copies = max(1, min(MOST_COPIES, COPIED_VALUES // planes.numel()))
+    return 2 ** (copies.bit_length() - 1)  # which divides the most, and so the points

@@ -8,6 +8,7 @@ is copied to where the recording looks for it.
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from semflow.utils.errors import SemflowError
+
+FIRST_RUNS = 2  # the second may still compile what the first has shown to vary
 
 Work = Callable[..., Tensor]
 Repeat = Callable[[], Tensor]
@@ -55,8 +58,8 @@ def put_together(value: Any, tensors: Iterator[Tensor]) -> Any:
 class Replays:
     """Repeats work on records that differ in their tensors alone.
 
-    Work on the first record of its kind runs as it is, so that all it needs is set up; on the second it is recorded,
-    and from then on repeated.
+    Work on the first records of their kind runs as it is, so that all it needs is set up; then it is recorded, and from
+    then on repeated.
 
     Args:
         record: makes of work without arguments something that repeats it.
@@ -64,15 +67,15 @@ class Replays:
 
     def __init__(self, record: Callable[[Repeat], Repeat]):
         self.record = record
-        self.seen: set[Hashable] = set()
+        self.runs: Counter[Hashable] = Counter()
         self.known: dict[Hashable, tuple[list[Tensor], Repeat]] = {}
 
     def run(self, work: Work, *arguments: Any) -> Tensor:
         """work(*arguments), a tensor of its own."""
         tensors: list[Tensor] = []
         kind = work, taken_apart(arguments, tensors)
-        if kind not in self.seen:
-            self.seen.add(kind)
+        if self.runs[kind] < FIRST_RUNS:
+            self.runs[kind] += 1
             return work(*arguments)
         if kind not in self.known:
             places = [tensor.clone() for tensor in tensors]

@@ -60,21 +60,20 @@ class TrackScene:
     space: Space
     cues: SurfaceCues | None
 
+    def only(self, frame: int) -> TrackScene:
+        """The same for points of one frame alone, the frame 0 of what is returned."""
+        one = slice(frame, frame + 1)
+        cues = None if self.cues is None else SurfaceCues(self.cues.surface_u[one], self.cues.motion[one])
+        return TrackScene(self.cameras.only(frame), self.space, cues)
+
 
 @dataclass(frozen=True)
 class TrackRead:
-    """Features of one position of a track: (N, D) for the trunk and (N, token_width) for its token."""
+    """One position of a track: (N, D) features for the trunk, (N, token_width) for its token, and (N,) bool: it is seen."""
 
     trunk: Tensor
     token: Tensor
-
-
-@dataclass(frozen=True)
-class TrackPixels:
-    """Where a track is seen: offset -> (N, 2) pixels, and offset -> (N,) bool (in front and inside the image)."""
-
-    uv: dict[int, Tensor]
-    visible: dict[int, Tensor]
+    visible: Tensor
 
 
 @dataclass(frozen=True)
@@ -92,28 +91,30 @@ class FrameMap:
     other: FeatureTable | None = None
 
 
-def locate(track: FlowTrack, cameras: Cameras, space: Space) -> TrackPixels:
-    """Project every position of a track into the camera of its own frame, as a world point."""
-    uv, visible = {}, {}
-    for offset, points in track.positions.items():
-        uv[offset], in_front = cameras.project(space.to_world(points), track.frame + offset)
-        visible[offset] = in_front & cameras.inside(uv[offset].detach())
-    return TrackPixels(uv, visible)
+def locate(points: Tensor, scene: TrackScene) -> tuple[Tensor, Tensor]:
+    """Project field-space points (N, 3) into the camera of a frame (see `TrackScene.only`), as world points.
+
+    Returns:
+        (N, 2) pixels, and (N,) bool: in front and inside the image.
+    """
+    uv, in_front = scene.cameras.project(scene.space.to_world(points), 0)
+    return uv, in_front & scene.cameras.inside(uv.detach())
 
 
-def surface_cues(scene: TrackScene, points: Tensor, uv: Tensor, frame: int) -> Tensor:
+def surface_cues(scene: TrackScene, points: Tensor, uv: Tensor) -> Tensor:
     """How points relate to the surface that a frame shows at their pixel.
 
     Read at the nearest pixel: between a moving thing and what lies behind it there is no surface to interpolate.
 
     Args:
-        points: (N, 3) field-space points. uv: (N, 2) their pixels in camera `frame`.
+        scene: of that frame alone, see `TrackScene.only`.
+        points: (N, 3) field-space points. uv: (N, 2) their pixels.
 
     Returns:
         (N, 5): signed distance in u on two scales, nearness, motion, and nearness of a moving surface.
     """
-    distance = scene.space.ray_parameter(points, scene.cameras, frame) - read_nearest(scene.cues.surface_u[frame], uv)
-    motion = read_nearest(scene.cues.motion[frame], uv)
+    distance = scene.space.ray_parameter(points, scene.cameras, 0) - read_nearest(scene.cues.surface_u[0], uv)
+    motion = read_nearest(scene.cues.motion[0], uv)
     near = torch.exp(-(distance / CUE_SCALES[0]).square())
     signed = [torch.tanh(distance / scale) for scale in CUE_SCALES]
     return torch.stack([*signed, near, motion, near * motion], dim=-1)
@@ -153,16 +154,16 @@ class FlowAggregator(nn.Module):
         """A map (h, w, C) ready for many reads with the current weights: a wide one is projected as a whole."""
         if not self.project_first:
             return FrameMap(feature_map)
-        offsets = (0, 1) if self.use_neighbours else (0,)
-        return FrameMap(feature_map, *(FeatureTable(self.project(feature_map.flatten(0, 1), o)) for o in offsets))
+        kinds = (False, True) if self.use_neighbours else (False,)
+        return FrameMap(feature_map, *(FeatureTable(self.project(feature_map.flatten(0, 1), kind)) for kind in kinds))
 
-    def table(self, frame_map: FrameMap, offset: int, corners: Corners) -> FeatureTable:
-        """What a position of the track (offset 0: in the points' own frame) reads of a map at `corners`.
+    def table(self, frame_map: FrameMap, neighbour: bool, corners: Corners) -> FeatureTable:
+        """What a position of the track, the points' own or a neighbour, reads of a map at `corners`.
 
         Of a wide map that is not prepared, only the cells that are read are projected. (A GPU would have to be waited
         for to know them: it projects all in less time.)
         """
-        prepared = frame_map.other if offset else frame_map.own
+        prepared = frame_map.other if neighbour else frame_map.own
         if prepared is not None:
             return prepared
         cells, row_of = frame_map.cells.flatten(0, 1), None
@@ -171,11 +172,11 @@ class FlowAggregator(nn.Module):
         if cells.device.type == "cpu":
             touched, row_of = touched_rows(corners.cells, len(cells))
             cells = cells[touched]
-        return FeatureTable(self.project(cells, offset), row_of)
+        return FeatureTable(self.project(cells, neighbour), row_of)
 
-    def project(self, features: Tensor, offset: int) -> Tensor:
+    def project(self, features: Tensor, neighbour: bool) -> Tensor:
         """(N, C) features of an encoder -> (N, width + token_width): the outputs that a position uses, see `rows`."""
-        rows = self.rows(offset)
+        rows = self.rows(neighbour)
         return F.linear(features, self.from_map.weight[rows], self.from_map.bias[rows])
 
     def forward(self, track: FlowTrack, maps: dict[int, FrameMap], scene: TrackScene, rays: int) -> FlowFeatures:
@@ -188,30 +189,36 @@ class FlowAggregator(nn.Module):
         """
         if not self.channels:
             return FlowFeatures()
-        within = {offset: points for offset, points in track.positions.items() if abs(offset) <= self.reach}
-        track = FlowTrack(track.frame, within)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient):
-            pixels = locate(track, scene.cameras, scene.space)
-        reads = {offset: self.read(track, maps, scene, pixels, offset) for offset in track.positions}
-        current, neighbours = self.trunk_features(reads, pixels)
-        return FlowFeatures(current, neighbours, self.describe(track, reads, pixels, rays))
+        reads = {}
+        for offset, points in track.positions.items():
+            if abs(offset) <= self.reach:
+                frame = track.frame + offset
+                reads[offset] = TrackRead(*self.read(points, scene.only(frame), maps[frame], bool(offset)))
+        current, neighbours = self.trunk_features(reads)
+        return FlowFeatures(current, neighbours, self.describe(track, reads, rays))
 
-    def read(self, track: FlowTrack, maps: dict[int, FrameMap], scene: TrackScene, pixels: TrackPixels, offset: int) -> TrackRead:
-        """Projected features of one position of the track, zero where it is not seen."""
-        frame, uv, size = track.frame + offset, pixels.uv[offset], (scene.cameras.height, scene.cameras.width)
-        corners = corners_of(maps[frame].cells.shape[:2], uv, *size).where(pixels.visible[offset])
-        found = self.table(maps[frame], offset, corners).read(corners)
-        cues = None
-        if self.from_cues is not None:
-            cues = surface_cues(scene, track.positions[offset].detach(), uv.detach(), frame)
-        found = self.at_points(found, cues, pixels.visible[offset], offset)
-        if offset:
+    def read(self, points: Tensor, scene: TrackScene, frame_map: FrameMap, neighbour: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """What a frame shows at one position of a track.
+
+        Args:
+            points: (N, 3) positions. scene: of their frame alone, see `TrackScene.only`. frame_map: its map.
+            neighbour: the position is not the points' own.
+
+        Returns:
+            Projected features (N, D) and (N, token_width), zero where the position is not seen; and (N,) bool: it is.
+        """
+        uv, visible = locate(points if self.gradient else points.detach(), scene)
+        corners = corners_of(frame_map.cells.shape[:2], uv, scene.cameras.height, scene.cameras.width).where(visible)
+        found = self.table(frame_map, neighbour, corners).read(corners)
+        cues = None if self.from_cues is None else surface_cues(scene, points.detach(), uv.detach())
+        found = self.at_points(found, cues, visible, neighbour)
+        if neighbour:
             token, trunk = found.split([self.token_width, self.width], dim=1)
         else:
             trunk, token = found.split([self.width, self.token_width], dim=1)
-        return TrackRead(trunk, token)
+        return trunk, token, visible
 
-    def at_points(self, found: Tensor, cues: Tensor | None, visible: Tensor, offset: int) -> Tensor:
+    def at_points(self, found: Tensor, cues: Tensor | None, visible: Tensor, neighbour: bool) -> Tensor:
         """What is still to be projected at the points, all in one product: narrow features with their bias, and cues.
 
         Args:
@@ -228,14 +235,14 @@ class FlowAggregator(nn.Module):
             inputs, weights = [*inputs, cues * seen], [*weights, self.from_cues.weight]
         if not inputs:
             return found
-        projected = torch.cat(inputs, dim=1) @ torch.cat(weights, dim=1)[self.rows(offset)].T
+        projected = torch.cat(inputs, dim=1) @ torch.cat(weights, dim=1)[self.rows(neighbour)].T
         return found + projected if self.project_first else projected
 
-    def rows(self, offset: int) -> slice:
+    def rows(self, neighbour: bool) -> slice:
         """Outputs of the projection that a position of the track uses: [trunk, token], or [token, trunk] of a neighbour."""
-        return slice(self.width, None) if offset else slice(0, self.width + self.token_width)
+        return slice(self.width, None) if neighbour else slice(0, self.width + self.token_width)
 
-    def trunk_features(self, reads: dict[int, TrackRead], pixels: TrackPixels) -> tuple[Tensor, Tensor | None]:
+    def trunk_features(self, reads: dict[int, TrackRead]) -> tuple[Tensor, Tensor | None]:
         """Current (N, D) and mean neighbour (N, D) features; positions that are not seen count as zero."""
         current = reads[0].trunk
         if not self.use_neighbours:
@@ -244,10 +251,10 @@ class FlowAggregator(nn.Module):
         if not neighbours:
             return current, torch.zeros_like(current)
         total = sum((reads[offset].trunk for offset in neighbours[1:]), reads[neighbours[0]].trunk)
-        count = sum(pixels.visible[offset].to(total.dtype) for offset in neighbours)
+        count = sum(reads[offset].visible.to(total.dtype) for offset in neighbours)
         return current, total / count.clamp(min=1)[:, None]
 
-    def describe(self, track: FlowTrack, reads: dict[int, TrackRead], pixels: TrackPixels, rays: int) -> Tensor | None:
+    def describe(self, track: FlowTrack, reads: dict[int, TrackRead], rays: int) -> Tensor | None:
         """(N, out_channels) description of the motion, or None."""
         return None
 
@@ -286,12 +293,12 @@ class FlowAttentionAggregator(FlowAggregator):
         self.attention = TrackAttention(token_width, heads, head_width)
         self.along_ray = RayAttention(self.out_channels, heads) if ray_attention else None
 
-    def describe(self, track: FlowTrack, reads: dict[int, TrackRead], pixels: TrackPixels, rays: int) -> Tensor:
+    def describe(self, track: FlowTrack, reads: dict[int, TrackRead], rays: int) -> Tensor:
         """Attend over the tokens of the track and concatenate them: (N, length * token_width)."""
         empty = torch.zeros_like(reads[0].token)
-        nobody = torch.zeros_like(pixels.visible[0])
+        nobody = torch.zeros_like(reads[0].visible)
         tokens = [self.token(track, reads[o].token, o) if o in reads else empty for o in self.offsets]
-        valid = torch.stack([pixels.visible.get(o, nobody) for o in self.offsets], dim=1)
+        valid = torch.stack([reads[o].visible if o in reads else nobody for o in self.offsets], dim=1)
         mixed = self.attention(torch.stack(tokens, dim=1), valid)
         motion = (mixed * valid[..., None]).flatten(1)
         return motion if self.along_ray is None else self.along_ray(motion, rays)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from semflow.fields.linear import Linear
+
 
 class TrackAttention(nn.Module):
     """One multi-head self-attention layer over few tokens, with residual and LayerNorm.
@@ -22,7 +24,7 @@ class TrackAttention(nn.Module):
         super().__init__()
         self.heads, self.head_width = heads, head_width
         self.project = nn.Linear(width, 3 * heads * head_width, bias=False)
-        self.merge = nn.Linear(heads * head_width, width)
+        self.merge = Linear(heads * head_width, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
@@ -42,7 +44,7 @@ class TrackAttention(nn.Module):
         scores = scores.masked_fill(~valid[:, None, :, None], torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=2) * valid[:, None, :, None]
         mixed = (weights[..., None] * value[:, None]).sum(2)  # (N, F, h, d)
-        return self.norm(tokens + self.merge(mixed.flatten(2)))
+        return self.norm(tokens + self.merge(mixed.flatten(2).flatten(0, 1)).view_as(tokens))
 
 
 class RayAttention(nn.Module):

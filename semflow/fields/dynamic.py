@@ -9,6 +9,7 @@ from semflow.fields.aggregation import FlowFeatures
 from semflow.fields.chunks import samples_in_parts
 from semflow.fields.flow import Timeline, at_time
 from semflow.fields.heads import fog_head, semantic_head
+from semflow.fields.linear import Linear
 from semflow.fields.mlp import CodeBlock, ResidualBlock
 from semflow.fields.solid import Solid
 from semflow.records import FieldSamples
@@ -32,13 +33,13 @@ class DynamicField(nn.Module):
                  neighbours: bool, motion_channels: int, classes: int):
         super().__init__()
         self.encoding = encoding
-        self.first = nn.Linear(encoding.out_channels, width)
+        self.first = Linear(encoding.out_channels, width)
         self.code_blocks = nn.ModuleList(CodeBlock(width, code_channels) for _ in range(code_blocks))
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
-        self.fuse = nn.Linear(width, width) if neighbours else None
+        self.fuse = Linear(width, width) if neighbours else None
         self.density = fog_head(width)
-        self.color = nn.Linear(width, 3)
-        self.blend = nn.Linear(width, 1)
+        self.color = Linear(width, 3)
+        self.blend = Linear(width, 1)
         nn.init.constant_(self.blend.bias, BLEND_START)
         self.semantic = semantic_head(width + motion_channels, (width, width // 2), classes)
 

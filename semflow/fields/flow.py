@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from semflow.fields.chunks import in_parts, split
+from semflow.fields.linear import Linear
 from semflow.fields.mlp import CodeBlock
 from semflow.records import FlowTrack
 
@@ -63,9 +64,9 @@ class FlowNetwork(nn.Module):
         self.encoding = encoding
         self.substeps = substeps
         self.recompute = False  # keep no activations of velocities, compute them again in the backward pass
-        self.first = nn.Linear(encoding.out_channels, width)
+        self.first = Linear(encoding.out_channels, width)
         self.blocks = nn.ModuleList(CodeBlock(width, code_channels) for _ in range(2))
-        self.last = nn.Linear(width, 3)
+        self.last = Linear(width, 3)
         nn.init.normal_(self.last.weight, std=1e-3)  # a scene starts at rest
         nn.init.zeros_(self.last.bias)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from semflow.fields.linear import Linear, linear
 
 
 class ResidualBlock(nn.Module):
@@ -12,8 +13,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.first = nn.Linear(width, width)
-        self.second = nn.Linear(width, width)
+        self.first = Linear(width, width)
+        self.second = Linear(width, width)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
 
@@ -31,7 +32,7 @@ class CodeBlock(nn.Module):
 
     def __init__(self, width: int, code_channels: int):
         super().__init__()
-        self.from_hidden = nn.Linear(width, width)
+        self.from_hidden = Linear(width, width)
         self.from_code = nn.Linear(code_channels, width, bias=False) if code_channels else None
         self.block = ResidualBlock(width)
 
@@ -40,4 +41,4 @@ class CodeBlock(nn.Module):
         bias = self.from_hidden.bias
         if self.from_code is not None:
             bias = bias + self.from_code(code)
-        return self.block(torch.relu_(F.linear(hidden, self.from_hidden.weight, bias)), rectified=True)
+        return self.block(torch.relu_(linear(hidden, self.from_hidden.weight, bias)), rectified=True)

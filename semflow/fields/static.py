@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from semflow.encoders.positional import FrequencyEncoding
 from semflow.fields.chunks import samples_in_parts
 from semflow.fields.heads import fog_head, semantic_head
+from semflow.fields.linear import Linear
 from semflow.fields.mlp import ResidualBlock
 from semflow.fields.solid import Solid
 from semflow.records import FieldSamples
@@ -29,13 +30,13 @@ class StaticField(nn.Module):
     def __init__(self, encoding: nn.Module, width: int, blocks: int, channels: int, classes: int, view_dependent: bool):
         super().__init__()
         self.encoding = encoding
-        self.first = nn.Linear(encoding.out_channels, width)
+        self.first = Linear(encoding.out_channels, width)
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
         self.to_feature = nn.Linear(channels, width) if channels else None
         self.view = FrequencyEncoding(3, VIEW_OCTAVES) if view_dependent else None
         self.density = fog_head(width)
         view_channels = self.view.out_channels if view_dependent else 0
-        self.color = nn.Sequential(nn.Linear(width + view_channels, width // 2), nn.ReLU(), nn.Linear(width // 2, 3))
+        self.color = nn.Sequential(Linear(width + view_channels, width // 2), nn.ReLU(), Linear(width // 2, 3))
         self.semantic = semantic_head(width, (width // 2,), classes)
 
     def project_maps(self, maps: Tensor) -> Tensor:

@@ -43,6 +43,11 @@ class Cameras:
         """Copy with every tensor on `device`."""
         return to_device(self, device)
 
+    def only(self, frame: int) -> Cameras:
+        """Camera `frame` alone, as the camera 0."""
+        one = slice(frame, frame + 1)
+        return replace(self, c2w=self.c2w[one], near=self.near[one], far=self.far[one])
+
     def resized(self, height: int, width: int) -> Cameras:
         """The same cameras with images of another size (the focal length scales with the width)."""
         return replace(self, focal=self.focal * width / self.width, height=height, width=width)

@@ -32,9 +32,14 @@ class Compiled:
         except Exception as error:  # whatever is wrong with the arguments is wrong without compilation, too
             self.compiled = None
             found = self.method(*args)
-            cause = str(error).strip().splitlines() or [type(error).__name__]
-            print(f"train.compile: {self.method.__qualname__} runs uncompiled ({cause[0]})", flush=True)
+            print(f"train.compile: {self.method.__qualname__} runs uncompiled ({cause_of(error)})", flush=True)
             return found
 
     def __deepcopy__(self, memo: dict) -> Compiled:
         return Compiled(copy.deepcopy(self.method, memo))
+
+
+def cause_of(error: Exception) -> str:
+    """What is wrong in a line: the first of the message, and the next where that one only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding, SquaredSteps
+from semflow.encoders import positional
 from semflow.fields.flow import normalised_time
 from semflow.models.scene_context import SceneShape
 from semflow.models.semantic_flow import plane_boxes
@@ -189,3 +190,19 @@ def test_a_scene_code_follows_the_code_of_the_coordinates():
         assert torch.equal(coordinates, FrequencyEncoding(3, 2)(points))
         assert torch.equal(code, encoding.codes[scene].expand(5, 4))
     assert encoding.out_channels == 19 and not torch.equal(*encoding.codes)
+
+
+@pytest.mark.parametrize("copies", [2, 32])
+def test_copies_of_planes_give_the_values_and_gradients_of_the_planes_alone(monkeypatch, copies):
+    """As a GPU reads them."""
+    boxes, steps = plane_boxes([SceneShape(4, BOX)], with_time=True)
+    encoding = random_planes(boxes.double(), time_steps=steps)
+    coordinates = 2 * torch.rand(64, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 1
+    found = []
+    for number in (1, copies):
+        monkeypatch.setattr(positional, "gradient_copies", lambda planes, grid: number)
+        at = coordinates.clone().requires_grad_()
+        code = encoding(at)
+        found.append([code, *torch.autograd.grad(code.sin().sum(), [at, *encoding.parameters()])])
+    for alone, shared in zip(*found):
+        torch.testing.assert_close(shared, alone)

@@ -57,21 +57,21 @@ def total(record: Outer) -> torch.Tensor:
     return record.inner.values.sum() * record.count + record.named[-1].sum()
 
 
-def test_work_runs_once_is_recorded_and_repeated_on_new_values():
+def test_work_runs_twice_is_recorded_and_repeated_on_new_values():
     recorded = []
     replays = Replays(lambda work: recorded.append(work) or work)
     found = []
-    for factor in (1.0, 2.0, 3.0, 4.0):
+    for factor in (1.0, 2.0, 3.0, 4.0, 5.0):
         found.append((replays.run(total, outer(factor)), len(recorded)))
-    assert [(float(value), count) for value, count in found] == [(11.0, 0), (22.0, 1), (33.0, 1), (44.0, 1)]
+    assert [(float(value), count) for value, count in found] == [(11.0, 0), (22.0, 0), (33.0, 1), (44.0, 1), (55.0, 1)]
     assert float(replays.run(total, outer(1.0, count=5))) == 13.0 and len(recorded) == 1  # a kind of its own
 
 
 def test_a_result_is_not_overwritten_by_the_next():
     place = torch.zeros(1)
     replays = Replays(lambda work: lambda: place.copy_(work()))
-    results = [replays.run(total, outer(factor)) for factor in (1.0, 2.0, 3.0)]
-    assert [float(result) for result in results] == [11.0, 22.0, 33.0]
+    results = [replays.run(total, outer(factor)) for factor in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    assert [float(result) for result in results] == [11.0, 22.0, 33.0, 44.0, 55.0]
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -89,10 +89,10 @@ def test_graphs_add_gradients_as_the_work_itself():
 
     replays, losses = Replays(graphs), []
     with torch.cuda.stream(graphs.stream):
-        for factor in (1.0, 2.0, 3.0):
+        for factor in (1.0, 2.0, 3.0, 4.0):
             losses.append(float(replays.run(work, torch.full((4,), factor, device="cuda"))))
     torch.cuda.synchronize()
-    assert losses == [4.0, 16.0, 36.0] and weights.grad.tolist() == [28.0] * 4
+    assert losses == [4.0, 16.0, 36.0, 64.0] and weights.grad.tolist() == [60.0] * 4
 
 
 @cuda

@@ -143,11 +143,11 @@ def test_features_along_a_true_flow_land_on_the_same_surface_point(scene, frame,
 
 def test_every_position_is_seen_by_the_camera_of_its_own_frame(scene):
     track = random_track(scene, 2)
-    pixels = locate(track, scene.cameras, scene.space)
     for offset, points in track.positions.items():
         expected, _ = scene.cameras.project(scene.space.to_world(points), 2 + offset)
-        torch.testing.assert_close(pixels.uv[offset], expected)
-        assert pixels.visible[offset].all()
+        uv, visible = locate(points, scene.only(2 + offset))
+        torch.testing.assert_close(uv, expected)
+        assert visible.all()
 
 
 @pytest.mark.parametrize("cues", [False, True])
@@ -241,13 +241,13 @@ def test_invisible_neighbours_have_no_influence(scene, kind, where):
             return points
 
         def ray_parameter(self, points, cameras, frame):
-            return scene.cameras.depth(points, frame) / 4
+            return cameras.depth(points, frame) / 4
 
     plain = replace(scene, space=World())
     world_track = random_track(scene, 1)
     positions = {o: scene.space.to_world(p) for o, p in world_track.positions.items()}
     positions[1] = torch.where(hidden[:, None], world, positions[1])
-    assert locate(FlowTrack(1, positions), scene.cameras, World()).visible[1].tolist() == (~hidden).tolist()
+    assert locate(positions[1], plain.only(2))[1].tolist() == (~hidden).tolist()
     maps = random_maps()
     found = run(aggregator, FlowTrack(1, positions), maps, plain)
     without = run(aggregator, FlowTrack(1, {o: positions[o] for o in (-1, 0)}), maps, plain)
@@ -346,6 +346,6 @@ def test_surface_cues_by_hand(scene):
     expected = torch.stack(
         [torch.tanh(distance / CUE_SCALES[0]), torch.tanh(distance / CUE_SCALES[1]), near, moving, near * moving], dim=1
     )
-    found = surface_cues(scene, points, uv, 2)
+    found = surface_cues(scene.only(2), points, uv)
     assert found.shape == (2, CUE_CHANNELS)
     torch.testing.assert_close(found, expected)
