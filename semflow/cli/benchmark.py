@@ -84,8 +84,8 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--recompute", action=argparse.BooleanOptionalAction, help="as train.recompute; published: on")
-    for name in ("compile", "bf16"):
-        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"as train.{name}")
+    for name in ("compile", "bf16", "tf32", "cuda-graphs"):
+        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"as train.{name.replace('-', '_')}")
     parser.add_argument("--skip-encoding", action=argparse.BooleanOptionalAction,
                         help="leave out the case encode (default: for the published preset on a CPU)")
 
@@ -256,7 +256,7 @@ def sized_config(args: argparse.Namespace, name: str) -> Config:
     own = preset if args.config is None else replace(preset, rays=None, samples=None, recompute=None)  # it speaks for itself
     changes = {size: value for size in ("rays", "samples") if (value := getattr(args, size) or getattr(own, size))}
     recompute = own.recompute if args.recompute is None else args.recompute
-    given = {"recompute": recompute, "compile": args.compile, "bf16": args.bf16}
+    given = {"recompute": recompute} | {name: getattr(args, name) for name in ("compile", "bf16", "tf32", "cuda_graphs")}
     for stage in ("static_stage", "dynamic_stage"):
         config = replace(config, **{stage: replace(getattr(config, stage), **changes)})
     return replace(config, train=replace(config.train, **{key: value for key, value in given.items() if value is not None}))

@@ -32,6 +32,7 @@ from semflow.utils.errors import SemflowError
 from semflow.utils.ranks import average_gradients
 
 STEP_CASES = ("static", "dynamic")
+QUEUED_STEPS = {"cuda": 10}  # timed together: a GPU works on one while the host prepares the next, as in training
 STAGE_CASES = {f"stages-{name}": name for name in STEP_CASES}
 RENDER_CASES = {
     "render-rgb": frozenset({"rgb"}), "render-semantic": frozenset({"semantic"}), "render": frozenset({"rgb", "semantic"})}
@@ -46,7 +47,7 @@ class BenchmarkSettings:
         config: sizes of the networks and of the steps (rays, samples, losses of the stages), and of rendering.
         height, width, frames, classes: of each random scene. scenes: how many share the rays of a step.
         render_height, render_width: of a rendered frame. run: folder of a trained run to render ("": random networks).
-        repeats: timed steps per case, after one that is not timed (stages: half as many; frames and encodings: a tenth;
+        repeats: timed steps per case (on a GPU ten at once), after one that is not timed (stages: half as many; frames and encodings: a tenth;
             at least one).
         threads: CPU threads (0 = torch's choice). device: where the networks run.
     """
@@ -101,13 +102,16 @@ def measure_here(settings: BenchmarkSettings, case: str) -> Measurement | StageT
     if case in RENDER_CASES:
         return time_work(render_frames(settings, device, RENDER_CASES[case]), rare, device)
     if case in STAGE_CASES:
-        kept_activations = replace(settings.config, train=replace(settings.config.train, recompute=False))
+        # what is recorded calls no function that could be watched
+        train = replace(settings.config.train, recompute=False, cuda_graphs=False)
+        kept_activations = replace(settings.config, train=train)
         bench = build_bench(replace(settings, config=kept_activations), device)
         return time_stages(step_of(bench, STAGE_CASES[case]), max(1, settings.repeats // 2), device)
     bench = build_bench(settings, device)
     if case == "encode":
         return time_work(encode_clip(bench), rare, device)
-    return time_work(step_of(bench, case), settings.repeats, device)
+    step, queued = step_of(bench, case), QUEUED_STEPS.get(device.type, 1)
+    return time_work(lambda: [step() for _ in range(queued)] and None, settings.repeats, device, queued)
 
 
 def build_bench(settings: BenchmarkSettings, device: torch.device) -> Bench:

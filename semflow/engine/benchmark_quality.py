@@ -21,16 +21,18 @@ from pathlib import Path
 import torch
 
 from semflow.config.schema import Config, StageConfig
-from semflow.engine.benchmark_timing import Product, synchronize
+from semflow.engine.benchmark_timing import Product
 from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
 from semflow.engine.protocols import EvaluationProtocol
 from semflow.engine.run_folder import RunFolder, RunState
-from semflow.engine.stages import STAGES, Stage, stage_field, stage_fields
 from semflow.engine.stage_work import Figures
+from semflow.engine.stages import STAGES, Stage, stage_field, stage_fields
 from semflow.engine.trainer import Trainer
+from semflow.utils.device import resolve_device
 from semflow.utils.files import write_json
 
 PILOT_STEPS, PILOT_WARM_UP = 12, 4  # of each stage; the first ones are slower
+RECORDED_PILOT_STEPS, RECORDED_WARM_UP = 60, 40  # the same on a GPU, where the first ones are recorded
 MOST_WARM_UP = 4  # warm-up of the learning rate: at most one part in four of a stage
 
 Metrics = dict[str, "float | None"]
@@ -124,10 +126,9 @@ class TimedTrainer(Trainer):
         return super().save(optimizer)
 
     def train_step(self, stage: Stage, optimizer: torch.optim.Adam, *parts) -> Figures:
-        """A step with a clock."""
+        """A step with a clock; on a GPU it has been queued then, and the one before it is done."""
         start = time.perf_counter()
         report = super().train_step(stage, optimizer, *parts)
-        synchronize(self.device)
         seconds = time.perf_counter() - start
         self.training_seconds += seconds
         self.step_seconds.setdefault(stage.name, []).append(seconds)
@@ -179,9 +180,12 @@ def run_and_judge(plan: QualityPlan, config: Config, minutes: float, judge: Call
 
 
 def run_pilot(plan: QualityPlan) -> dict[str, float]:
-    """Median seconds of a step by stage, and `setup`: those before the first step."""
+    """Mean seconds of a step by stage, and `setup`: those before the first step."""
     config, times = plan.config, plan.out / "pilot" / "steps.json"
-    stages = {name: replace(stage, steps=min(PILOT_STEPS, stage.steps)) for name, stage in stage_fields(config).items()}
+    most, warm_up = PILOT_STEPS, PILOT_WARM_UP
+    if resolve_device(config.device).type == "cuda" and config.train.cuda_graphs:
+        most, warm_up = RECORDED_PILOT_STEPS, RECORDED_WARM_UP
+    stages = {name: replace(stage, steps=min(most, stage.steps)) for name, stage in stage_fields(config).items()}
     config = replace(config, **stages, out=str(plan.out / "pilot"))
     if RunFolder(config.out).state(config) is not RunState.FINISHED or not times.exists():
         start = time.perf_counter()
@@ -189,7 +193,7 @@ def run_pilot(plan: QualityPlan) -> dict[str, float]:
         setup = time.perf_counter() - start
         if not trainer.run():
             raise KeyboardInterrupt
-        medians = {name: statistics.median(seconds[PILOT_WARM_UP:] or seconds)
+        medians = {name: statistics.mean(seconds[warm_up:] or seconds)
                    for name, seconds in trainer.step_seconds.items()}
         write_json(times, medians | {"setup": setup})
     return json.loads(times.read_text(encoding="utf-8"))

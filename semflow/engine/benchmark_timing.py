@@ -38,8 +38,12 @@ class Measurement:
     runs: int
 
 
-def time_work(work: Callable[[], None], repeats: int, device: torch.device) -> Measurement:
-    """Run `work` once without and `repeats` times with a clock, each beside a product."""
+def time_work(work: Callable[[], None], repeats: int, device: torch.device, pieces: int = 1) -> Measurement:
+    """Run `work` once without and `repeats` times with a clock, each beside a product.
+
+    Args:
+        pieces: of which the work consists, one after the other; the times are those of one of them.
+    """
     product = Product(device)
     setup = reset_peak(device)
     product.seconds()
@@ -47,8 +51,8 @@ def time_work(work: Callable[[], None], repeats: int, device: torch.device) -> M
     pairs = [product.beside(lambda: seconds_of(work, device)) for _ in range(repeats)]
     times, products = zip(*pairs)
     return Measurement(
-        seconds=statistics.median(times), product_seconds=statistics.median(products),
-        products=statistics.median(a / b for a, b in pairs), peak_bytes=peak(device), setup_bytes=setup, runs=repeats)
+        seconds=statistics.median(times) / pieces, product_seconds=statistics.median(products),
+        products=statistics.median(a / b for a, b in pairs) / pieces, peak_bytes=peak(device), setup_bytes=setup, runs=repeats)
 
 
 class Product:

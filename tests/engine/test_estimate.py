@@ -31,7 +31,7 @@ def config(data, tmp_path) -> Config:
     base = config_from_file(ROOT / "configs" / "debug.txt")
     small = {"steps": 3, "rays": 16, "samples": 8, "surface_samples": 2}
     return replace(
-        base, out=str(tmp_path / "run"), data=replace(base.data, dir=str(data), scenes=("one",)),
+        base, out=str(tmp_path / "run"), device="cpu", data=replace(base.data, dir=str(data), scenes=("one",)),
         static_stage=replace(base.static_stage, **small), dynamic_stage=replace(base.dynamic_stage, **small),
         flow_stage=replace(base.flow_stage, steps=0),
         train=replace(base.train, images_every=0, threads=1))

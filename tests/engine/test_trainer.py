@@ -276,3 +276,51 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_run(config, tmp_path):
         assert process.wait() == -signal.SIGKILL, f"the run ended before kill {kill}"
     assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode == 0
     assert_same(weights(str(whole)), weights(config.out))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_recorded_steps_train_as_others_do(config, tmp_path):
+    """Not to the last digit: a GPU adds up gradients in any order."""
+    losses = []
+    for graphs in (False, True):
+        other = replace(config, out=str(tmp_path / f"graphs-{graphs}"), device="cuda",
+                        dynamic_stage=replace(config.dynamic_stage, steps=25), train=replace(config.train, cuda_graphs=graphs))
+        trainer, found = Trainer(other), []
+        original = trainer.train_step
+        trainer.train_step = lambda *args: found.append(original(*args)) or found[-1]
+        trainer.run()
+        losses.append([[float(figures.loss), *map(float, figures.terms.values())] for figures in found])
+    for plain, recorded in zip(*losses):
+        assert recorded == pytest.approx(plain, rel=0.02, abs=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_lets_no_update_follow_a_loss_that_is_not_finite(config, monkeypatch):
+    """The host hears of it a step later; the weights are those of the step that failed."""
+    trainer = Trainer(replace(config, device="cuda", train=replace(config.train, cuda_graphs=False)))
+    original = stage_work.build_losses
+
+    def poisoned(stage):
+        losses = original(stage)
+
+        def call(outputs, batch, scene, model):
+            total, terms = losses(outputs, batch, scene, model)
+            factor = float("nan") if trainer.step == 1 else 1.0
+            return factor * total, {name: factor * value for name, value in terms.items()}
+
+        call.branches, call.terms = losses.branches, losses.terms
+        return call
+
+    monkeypatch.setattr(stage_work, "build_losses", poisoned)
+    weights = {}
+    step = trainer.train_step
+
+    def kept(*args):
+        weights.setdefault(trainer.step, {name: value.clone() for name, value in trainer.model.state_dict().items()})
+        return step(*args)
+
+    trainer.train_step = kept
+    with pytest.raises(SemflowError, match="step 1: loss .* is not finite"):
+        trainer.run()
+    assert trainer.step >= 1
+    assert_same(weights[1], trainer.model.state_dict())
