@@ -245,15 +245,15 @@ class RenderOutputs:
     """Everything a training step renders for R rays of one frame; what was not asked for is None.
 
     Attributes:
-        rays: the rays. frame: their frame.
+        rays: the rays.
+        frame: their frame.
         u: (R, S) ray parameters of the samples.
         points: (R, S, 3) field-space points.
         static, dynamic: raw samples of the fields.
-        static_view, dynamic_view, full: renderings of one field and of both.
+        static_view, dynamic_view, full: renderings of the static, the dynamic and both fields.
         dynamic_share: (R,) sum of the weights T b alpha_dy in the blended rendering.
         track: flow track of the R*S points.
         neighbours: offset (-1 or +1) -> warped rendering; absent at the ends of the scene.
-        held: what gradients still read, and nobody else; see `semflow.utils.lanes`.
     """
 
     rays: Rays
@@ -268,7 +268,6 @@ class RenderOutputs:
     dynamic_share: Tensor | None = None
     track: FlowTrack | None = None
     neighbours: dict[int, Neighbour] | None = None
-    held: object = None
 
 
 @dataclass(frozen=True)

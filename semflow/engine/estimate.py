@@ -44,7 +44,7 @@ def step_seconds(trainer: Trainer, stage: Stage) -> float:
     trial.host_generator = torch.Generator().manual_seed(trainer.config.train.seed)
     optimizer = build_optimizer(stage, trial.model)
     work = StageWork(stage, trainer.config, trial.model, trainer.scenes, trainer.contexts)
-    guard = FiniteGuard(optimizer, work.names, trial.refuse)
+    guard = FiniteGuard(optimizer, work.names, trial.refuse, late=trial.device.type == "cuda")
     with shortage_as_error(f"{stage.name} stage: {NO_MEMORY}"), work.on_its_stream():
         times = [seconds_of(lambda: trial.train_step(stage, optimizer, work, guard), trainer.device) for _ in range(STEPS + 1)]
     return statistics.median(times[1:])

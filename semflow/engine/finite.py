@@ -30,17 +30,16 @@ class Suspect:
 class FiniteGuard:
     """Lets no update happen after a loss that is not finite.
 
-    A GPU is not waited for: there the update, and all after it, is switched off by the values themselves, and the
-    host looks at them when the next step has been queued.
-
     Args:
-        optimizer: a fused Adam, on a GPU. names: of the terms.
+        optimizer: a fused Adam, if the values come late. names: of the terms.
+        late: a GPU is not waited for: the update, and all after it, is switched off by the values themselves, and the
+            host looks at them when the next step has been queued.
         refuse: called with the terms, what reproduces the step, and the optimiser; it raises.
     """
 
     def __init__(self, optimizer: torch.optim.Adam, names: tuple[str, ...],
-                 refuse: Callable[[dict[str, float], Suspect, torch.optim.Adam], None]):
-        self.optimizer, self.names, self.refuse = optimizer, names, refuse
+                 refuse: Callable[[dict[str, float], Suspect, torch.optim.Adam], None], late: bool):
+        self.optimizer, self.names, self.refuse, self.late = optimizer, names, refuse, late
         self.queued: list[tuple[OnTheWay, Suspect]] = []
         self.failed: Tensor | None = None
 
@@ -52,7 +51,7 @@ class FiniteGuard:
         """
         terms = values[:, -len(self.names):]
         self.queued.append((OnTheWay(terms), suspect))
-        if not terms.is_cuda:
+        if not self.late:
             return self.settle()
         failed = (~terms.isfinite().all()).float()
         self.failed = failed if self.failed is None else torch.maximum(self.failed, failed)

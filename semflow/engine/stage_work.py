@@ -102,14 +102,13 @@ class StageWork:
 
     def backward(self, context: SceneContext, batch: RayBatch, draws: Draws) -> Tensor:
         """Add the gradients of a batch; its figures (3 + terms,)."""
-        outputs = self.renderer.render(context, batch, draws)
-        share, figures = self.judge(outputs, context, batch)
+        share, figures = self.judge(context, batch, draws)
         share.backward()
-        del outputs  # not before: gradients in lanes of their own read it
         return figures
 
-    def judge(self, outputs: RenderOutputs, context: SceneContext, batch: RayBatch) -> tuple[Tensor, Tensor]:
+    def judge(self, context: SceneContext, batch: RayBatch, draws: Draws) -> tuple[Tensor, Tensor]:
         """The share () of a batch in the loss of its step, and its figures (3 + terms,)."""
+        outputs = self.renderer.render(context, batch, draws)
         total, terms = self.losses(outputs, batch, context, self.model)
         loss, *values = mean_over_ranks([total, *terms.values()])
         figures = [loss, *self.quality(outputs, batch), *values]

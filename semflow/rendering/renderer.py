@@ -12,7 +12,6 @@ from semflow.models.semantic_flow import ReadyMaps, SemanticFlow
 from semflow.records import FieldSamples, FlowTrack, Neighbour, RayBatch, RenderOutputs
 from semflow.rendering.compositing import composite, composite_blended, sample_distances
 from semflow.rendering.samples import around_surface, stratified
-from semflow.utils.lanes import Lanes
 from semflow.utils.ranks import own_rows
 
 
@@ -84,7 +83,6 @@ class Renderer:
                  dynamic_frozen: bool = False):
         self.model, self.branches, self.sampling = model, branches, sampling
         self.static_frozen, self.dynamic_frozen = static_frozen, dynamic_frozen
-        self.lanes = Lanes()
 
     def draw(self, frames: int, whole: RayBatch, generator: torch.Generator) -> Draws:
         """The random numbers of a step, for a whole batch of one of a scene's `frames`.
@@ -112,22 +110,18 @@ class Renderer:
         points = rays.at(u)
         distances = sample_distances(u, rays.directions)
         maps = self.maps(scene, batch)
-        parts = {"held": (maps, distances)}
+        parts = {}
+        if branches.static or branches.full:
+            static = self.static(scene, maps, points, rays.view_dirs, batch.source, noise_of(draws.static, own))
+            parts["static"] = static
+            parts["static_view"] = composite(static, u, distances, self.sampling.density_prior)
         if branches.any_dynamic:
             track = self.model.track(scene, maps, points.flatten(0, 1), batch.frame, self.track_length())
-            parts["track"] = track
+            dynamic = self.dynamic(scene, maps, track, u, noise_of(draws.dynamic, own))
+            parts |= {"track": track, "dynamic": dynamic}
+            parts["dynamic_view"] = composite(dynamic, u, distances, self.sampling.density_prior)
             if branches.neighbours or branches.second_track:
                 parts["neighbours"] = self.neighbours(scene, maps, whole, track, u, distances, draws.moved)
-        if branches.static or branches.full:
-            with self.lanes.aside():
-                static = self.static(scene, maps, points, rays.view_dirs, batch.source, noise_of(draws.static, own))
-                parts["static"] = static
-                parts["static_view"] = composite(static, u, distances, self.sampling.density_prior)
-        if branches.any_dynamic:
-            dynamic = self.dynamic(scene, maps, track, u, noise_of(draws.dynamic, own))
-            parts["dynamic"] = dynamic
-            parts["dynamic_view"] = composite(dynamic, u, distances, self.sampling.density_prior)
-        self.lanes.join()
         if branches.full:
             parts["full"], parts["dynamic_share"] = composite_blended(
                 parts["static"], parts["dynamic"], u, distances, self.sampling.density_prior)
@@ -212,12 +206,12 @@ class Renderer:
         near_u = u[chosen]
         found = {}
         for offset in self.warped_offsets(scene.frames, whole):
-            with self.lanes.aside():
-                moved = track.positions[offset][chosen.start * u.shape[1] :]
-                moved_track = self.model.track(scene, maps, moved, whole.frame + offset, self.track_length())
-                samples = self.dynamic(scene, maps, moved_track, near_u, noise_of(noise[offset], own_rows(first)))
-                rendering = composite(samples, near_u, distances[chosen], self.sampling.density_prior)
-                found[offset] = Neighbour(rays=chosen, samples=samples, rendering=rendering, track=moved_track)
+            moved = track.positions[offset][chosen.start * u.shape[1] :]
+            moved_track = self.model.track(scene, maps, moved, whole.frame + offset, self.track_length())
+            of_share = noise_of(noise[offset], own_rows(first))
+            samples = self.dynamic(scene, maps, moved_track, near_u, of_share)
+            rendering = composite(samples, near_u, distances[chosen], self.sampling.density_prior)
+            found[offset] = Neighbour(rays=chosen, samples=samples, rendering=rendering, track=moved_track)
         return found
 
 

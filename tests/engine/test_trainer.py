@@ -197,7 +197,7 @@ def test_accumulated_gradient_is_the_mean_over_micro_batches(config):
         optimizer = trainer_module.build_optimizer(stage, trainer.model)
         optimizer.step = lambda: seen.append([p.grad.clone() for g in optimizer.param_groups for p in g["params"]])
         work = stage_work.StageWork(stage, trainer.config, trainer.model, trainer.scenes, trainer.contexts)
-        guard = FiniteGuard(optimizer, work.names, trainer.refuse)
+        guard = FiniteGuard(optimizer, work.names, trainer.refuse, late=False)
         for _ in range(2 // accumulate):
             trainer.train_step(stage, optimizer, work, guard)
         gradients.append(seen)

@@ -74,7 +74,7 @@ def step_of(config: Config, number: int):
     stage = trainer_module.stages_of(config)[number]
     optimizer = trainer_module.build_optimizer(stage, trainer.model)
     work = StageWork(stage, config, trainer.model, trainer.scenes, trainer.contexts)
-    guard = FiniteGuard(optimizer, work.names, trainer.refuse)
+    guard = FiniteGuard(optimizer, work.names, trainer.refuse, late=config.device == "cuda")
     return trainer, optimizer, lambda: trainer.train_step(stage, optimizer, work, guard)
 
 
