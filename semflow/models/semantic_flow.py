@@ -229,7 +229,7 @@ class SemanticFlow(nn.Module):
 
     def compile_networks(self) -> SemanticFlow:
         """Let torch compile the networks that a training step asks; see `Compiled`."""
-        parts = [(self.static, "samples_of"), (self.dynamic, "samples_of"), (self.flow, "velocity_of"), (self.aggregator, "read")]
+        parts = [(self.static, "samples_of"), (self.dynamic, "samples_of"), (self.flow, "velocity_of")]
         if isinstance(self.aggregator, FlowAttentionAggregator):
             parts.append((self.aggregator.attention, "forward"))
         for part, name in parts:
