@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 STEPS = 3  # timed steps of every stage, after one that is not timed
 NO_MEMORY = ("there is not enough memory for a training step; switch on train.recompute, take fewer rays or samples in the "
-             "stage (with more train.accumulate for the same batch), or reduce frozen features by encoder.pca")
+             "stage (with more train.accumulate for the same batch), or reduce frozen features by encoder.pca; on a GPU, --no-train.cuda_graphs needs less")
 
 
 def estimate(trainer: Trainer) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from semflow.utils.errors import SemflowError
+from semflow.utils.memory import is_out_of_memory
 
 FIRST_RUNS = 2  # the second may still compile what the first has shown to vary
 
@@ -108,8 +109,11 @@ class CudaGraphs:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 result = work()
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             reason = str(error).strip().splitlines()[0]
-            raise SemflowError(f"train.cuda_graphs: a step cannot be recorded ({reason}); go on with --no-train.cuda_graphs") from error
+            raise SemflowError(
+                f"train.cuda_graphs: a step cannot be recorded ({reason}); go on with --no-train.cuda_graphs") from error
         finally:
             if collecting:
                 gc.enable()
