@@ -200,7 +200,13 @@ def gradient_copies(planes: Tensor, grid: Tensor) -> int:
 
     It adds the points' gradients to the same few cells, one after the other: in several copies at once it takes less time.
     """
-    if planes.device.type != "cuda" or not planes.requires_grad or grid.shape[2] % MOST_COPIES:
+    derived = planes.requires_grad and torch.is_grad_enabled()
+    return copies_of(planes.numel(), grid.shape[2]) if derived and planes.device.type == "cuda" else 1
+
+
+def copies_of(values: int, points: int) -> int:
+    """How many copies of `values` numbers, between which the points can be shared evenly."""
+    if points % MOST_COPIES:
         return 1
-    copies = max(1, min(MOST_COPIES, COPIED_VALUES // planes.numel()))
-    return 2 ** (copies.bit_length() - 1)  # which divides the most, and so the points
+    copies = max(1, min(MOST_COPIES, COPIED_VALUES // values))
+    return 2 ** (copies.bit_length() - 1)  # a power of two divides the most, and so the points

@@ -47,7 +47,7 @@ class BenchmarkSettings:
         config: sizes of the networks and of the steps (rays, samples, losses of the stages), and of rendering.
         height, width, frames, classes: of each random scene. scenes: how many share the rays of a step.
         render_height, render_width: of a rendered frame. run: folder of a trained run to render ("": random networks).
-        repeats: timed steps per case (on a GPU ten at once), after one that is not timed (stages: half as many; frames and encodings: a tenth;
+        repeats: timed steps per case (on a GPU the mean of QUEUED_STEPS), after one that is not timed (stages: half as many; frames and encodings: a tenth;
             at least one).
         threads: CPU threads (0 = torch's choice). device: where the networks run.
     """
@@ -111,7 +111,12 @@ def measure_here(settings: BenchmarkSettings, case: str) -> Measurement | StageT
     if case == "encode":
         return time_work(encode_clip(bench), rare, device)
     step, queued = step_of(bench, case), QUEUED_STEPS.get(device.type, 1)
-    return time_work(lambda: [step() for _ in range(queued)] and None, settings.repeats, device, queued)
+
+    def several() -> None:
+        for _ in range(queued):
+            step()
+
+    return time_work(several, settings.repeats, device, queued)
 
 
 def build_bench(settings: BenchmarkSettings, device: torch.device) -> Bench:

@@ -23,9 +23,10 @@ import torch
 from semflow.config.schema import Config, StageConfig
 from semflow.engine.benchmark_timing import Product
 from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
+from semflow.engine.finite import FiniteGuard
 from semflow.engine.protocols import EvaluationProtocol
 from semflow.engine.run_folder import RunFolder, RunState
-from semflow.engine.stage_work import Figures
+from semflow.engine.stage_work import Figures, StageWork
 from semflow.engine.stages import STAGES, Stage, stage_field, stage_fields
 from semflow.engine.trainer import Trainer
 from semflow.utils.device import resolve_device
@@ -125,15 +126,16 @@ class TimedTrainer(Trainer):
         self.product_seconds = [*self.product_seconds, self.product.seconds()]
         return super().save(optimizer)
 
-    def train_step(self, stage: Stage, optimizer: torch.optim.Adam, *parts) -> Figures:
-        """A step with a clock; on a GPU it has been queued then, and the one before it is done."""
+    def train_step(self, stage: Stage, optimizer: torch.optim.Adam, work: StageWork, guard: FiniteGuard) -> Figures:
+        """A step with a clock; on a GPU it has been queued then, and the one before it is done but for its update."""
         start = time.perf_counter()
-        report = super().train_step(stage, optimizer, *parts)
+        report = super().train_step(stage, optimizer, work, guard)
         seconds = time.perf_counter() - start
         self.training_seconds += seconds
         self.step_seconds.setdefault(stage.name, []).append(seconds)
         while self.marks and 60 * self.marks[0] <= self.training_seconds:
             self.product_seconds = [*self.product_seconds, self.product.seconds()]
+            guard.settle()
             save_checkpoint(mark_path(self.folder, self.marks.pop(0)), self.state(optimizer))
         return report
 
@@ -180,7 +182,7 @@ def run_and_judge(plan: QualityPlan, config: Config, minutes: float, judge: Call
 
 
 def run_pilot(plan: QualityPlan) -> dict[str, float]:
-    """Mean seconds of a step by stage, and `setup`: those before the first step."""
+    """Median seconds of a step by stage, and `setup`: those before the first step."""
     config, times = plan.config, plan.out / "pilot" / "steps.json"
     most, warm_up = PILOT_STEPS, PILOT_WARM_UP
     if resolve_device(config.device).type == "cuda" and config.train.cuda_graphs:
@@ -193,7 +195,7 @@ def run_pilot(plan: QualityPlan) -> dict[str, float]:
         setup = time.perf_counter() - start
         if not trainer.run():
             raise KeyboardInterrupt
-        medians = {name: statistics.mean(seconds[warm_up:] or seconds)
+        medians = {name: statistics.median(seconds[warm_up:] or seconds)
                    for name, seconds in trainer.step_seconds.items()}
         write_json(times, medians | {"setup": setup})
     return json.loads(times.read_text(encoding="utf-8"))

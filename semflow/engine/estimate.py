@@ -17,9 +17,11 @@ from semflow.utils.memory import shortage_as_error
 if TYPE_CHECKING:
     from semflow.engine.trainer import Trainer
 
-STEPS = 3  # timed steps of every stage, after one that is not timed
+STEPS = 3  # timed steps of every stage, after one that is not timed …
+RECORDED_STEPS = 40  # … or these, on a GPU: until steps of most kinds have been recorded
 NO_MEMORY = ("there is not enough memory for a training step; switch on train.recompute, take fewer rays or samples in the "
-             "stage (with more train.accumulate for the same batch), or reduce frozen features by encoder.pca; on a GPU, --no-train.cuda_graphs needs less")
+             "stage (with more train.accumulate for the same batch), or reduce frozen features by encoder.pca; on a "
+             "GPU, --no-train.cuda_graphs needs less")
 
 
 def estimate(trainer: Trainer) -> str:
@@ -44,10 +46,14 @@ def step_seconds(trainer: Trainer, stage: Stage) -> float:
     trial.host_generator = torch.Generator().manual_seed(trainer.config.train.seed)
     optimizer = build_optimizer(stage, trial.model)
     work = StageWork(stage, trainer.config, trial.model, trainer.scenes, trainer.contexts)
-    guard = FiniteGuard(optimizer, work.names, trial.refuse, late=trial.device.type == "cuda")
+    guard = FiniteGuard(optimizer, work.names, trial.refuse)
     with shortage_as_error(f"{stage.name} stage: {NO_MEMORY}"), work.on_its_stream():
-        times = [seconds_of(lambda: trial.train_step(stage, optimizer, work, guard), trainer.device) for _ in range(STEPS + 1)]
-    return statistics.median(times[1:])
+        untimed = 1 if work.graphs is None else RECORDED_STEPS
+        for _ in range(untimed):
+            trial.train_step(stage, optimizer, work, guard)
+        times = [seconds_of(lambda: trial.train_step(stage, optimizer, work, guard), trainer.device) for _ in range(STEPS)]
+        guard.settle()
+    return statistics.median(times)
 
 
 def in_words(seconds: float) -> str:

@@ -33,13 +33,14 @@ class FiniteGuard:
     Args:
         optimizer: a fused Adam, if the values come late. names: of the terms.
         late: a GPU is not waited for: the update, and all after it, is switched off by the values themselves, and the
-            host looks at them when the next step has been queued.
+            host looks at them when the next step has been queued. None: where the weights lie on one.
         refuse: called with the terms, what reproduces the step, and the optimiser; it raises.
     """
 
     def __init__(self, optimizer: torch.optim.Adam, names: tuple[str, ...],
-                 refuse: Callable[[dict[str, float], Suspect, torch.optim.Adam], None], late: bool):
-        self.optimizer, self.names, self.refuse, self.late = optimizer, names, refuse, late
+                 refuse: Callable[[dict[str, float], Suspect, torch.optim.Adam], None], late: bool | None = None):
+        self.optimizer, self.names, self.refuse = optimizer, names, refuse
+        self.late = optimizer.param_groups[0]["params"][0].is_cuda if late is None else late
         self.queued: list[tuple[OnTheWay, Suspect]] = []
         self.failed: Tensor | None = None
 
@@ -52,11 +53,12 @@ class FiniteGuard:
         terms = values[:, -len(self.names):]
         self.queued.append((OnTheWay(terms), suspect))
         if not self.late:
-            return self.settle()
+            self.settle()
+            return
         failed = (~terms.isfinite().all()).float()
         self.failed = failed if self.failed is None else torch.maximum(self.failed, failed)
         self.optimizer.found_inf = self.failed  # a fused update leaves everything as it is where this is 1
-        return self.settle(but=1)
+        self.settle(but=1)
 
     def settle(self, but: int = 0) -> None:
         """Look at the steps that have been queued, `but` for the last ones."""

@@ -33,7 +33,7 @@ def taken_apart(value: Any, tensors: list[Tensor]) -> Hashable:
     """
     if isinstance(value, Tensor):
         tensors.append(value)
-        return value.shape, value.dtype
+        return value.shape, value.dtype, value.device
     if is_dataclass(value):
         return type(value), *(taken_apart(getattr(value, item.name), tensors) for item in fields(value))
     if isinstance(value, (list, tuple)):
@@ -57,7 +57,7 @@ def put_together(value: Any, tensors: Iterator[Tensor]) -> Any:
 
 
 class Replays:
-    """Repeats work on records that differ in their tensors alone.
+    """Repeats one piece of work on records that differ in their tensors alone.
 
     Work on the first records of their kind runs as it is, so that all it needs is set up; then it is recorded, and from
     then on repeated.
@@ -70,21 +70,30 @@ class Replays:
         self.record = record
         self.runs: Counter[Hashable] = Counter()
         self.known: dict[Hashable, tuple[list[Tensor], Repeat]] = {}
+        self.places: dict[Hashable, Tensor] = {}  # where recordings look for tensors; kinds share them
 
     def run(self, work: Work, *arguments: Any) -> Tensor:
         """work(*arguments), a tensor of its own."""
         tensors: list[Tensor] = []
-        kind = work, taken_apart(arguments, tensors)
+        kind = taken_apart(arguments, tensors)
         if self.runs[kind] < FIRST_RUNS:
             self.runs[kind] += 1
             return work(*arguments)
         if kind not in self.known:
-            places = [tensor.clone() for tensor in tensors]
+            places = [self.place(number, tensor) for number, tensor in enumerate(tensors)]
+            torch._foreach_copy_(places, tensors)
             held = put_together(arguments, iter(places))
             self.known[kind] = places, self.record(lambda: work(*held))
         places, repeat = self.known[kind]
         torch._foreach_copy_(places, tensors)
         return repeat().clone()
+
+    def place(self, number: int, tensor: Tensor) -> Tensor:
+        """Where the tensor of that number in a record is copied to."""
+        key = number, tensor.shape, tensor.dtype, tensor.device
+        if key not in self.places:
+            self.places[key] = torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        return self.places[key]
 
 
 class CudaGraphs:
@@ -109,9 +118,10 @@ class CudaGraphs:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 result = work()
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            reason = str(error).strip().splitlines()[0]
+            cause = first_cause(error)
+            if is_out_of_memory(cause):
+                raise cause
+            reason = str(cause).strip().splitlines()[0]
             raise SemflowError(
                 f"train.cuda_graphs: a step cannot be recorded ({reason}); go on with --no-train.cuda_graphs") from error
         finally:
@@ -124,3 +134,10 @@ class CudaGraphs:
             return result
 
         return repeat
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What went wrong first: the end of a recording that has failed raises an error of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

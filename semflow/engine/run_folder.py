@@ -20,7 +20,7 @@ from semflow.engine.checkpoint import newest_checkpoint
 from semflow.utils.errors import CheckpointError, ConfigError
 from semflow.utils.files import move_aside, write_json, write_text
 
-FREE_KEYS = ("out", "device")  # a run may be moved, and continued on another device
+FREE_KEYS = ("out", "device", "train.cuda_graphs")  # a run may be moved, and continued on another device or in another way
 
 
 class RunState(Enum):

@@ -82,13 +82,19 @@ class StageWork:
             return
         outside = torch.cuda.current_stream(self.graphs.stream.device)
         self.graphs.stream.wait_stream(outside)
-        with torch.cuda.stream(self.graphs.stream):
-            yield
-        outside.wait_stream(self.graphs.stream)
+        try:
+            with torch.cuda.stream(self.graphs.stream):
+                yield
+        finally:
+            outside.wait_stream(self.graphs.stream)
 
     def clear_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """Start a step; what is recorded adds to the same gradients again and again."""
+        """Start a step. What is recorded adds to the same gradients again and again: they are zero, not gone."""
         optimizer.zero_grad(set_to_none=self.graphs is None)
+        for group in optimizer.param_groups if self.graphs is not None else ():
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
 
     def add_gradients(self, scene: int, frame: int, source: int, generator: torch.Generator) -> Figures:
         """Render rays of a frame of a scene, with the image features of the frame `source`, and add the gradients."""

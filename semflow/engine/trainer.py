@@ -151,7 +151,7 @@ class Trainer:
             optimizer.load_state_dict(self.optimizer_state)
         self.optimizer_state = None
         work = StageWork(stage, self.config, self.model, self.scenes, self.contexts)
-        guard = FiniteGuard(optimizer, work.names, self.refuse, late=self.device.type == "cuda")
+        guard = FiniteGuard(optimizer, work.names, self.refuse)
         self.model.train()
         stopped = any_rank(stop.requested)
         progress = Progress(stage.name, stage.config.steps, self.step - stage.first_step)

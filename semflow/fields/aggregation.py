@@ -193,11 +193,11 @@ class FlowAggregator(nn.Module):
         for offset, points in track.positions.items():
             if abs(offset) <= self.reach:
                 frame = track.frame + offset
-                reads[offset] = TrackRead(*self.read(points, scene.only(frame), maps[frame], bool(offset)))
+                reads[offset] = self.read(points, scene.only(frame), maps[frame], bool(offset))
         current, neighbours = self.trunk_features(reads)
         return FlowFeatures(current, neighbours, self.describe(track, reads, rays))
 
-    def read(self, points: Tensor, scene: TrackScene, frame_map: FrameMap, neighbour: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def read(self, points: Tensor, scene: TrackScene, frame_map: FrameMap, neighbour: bool) -> TrackRead:
         """What a frame shows at one position of a track.
 
         Args:
@@ -205,7 +205,7 @@ class FlowAggregator(nn.Module):
             neighbour: the position is not the points' own.
 
         Returns:
-            Projected features (N, D) and (N, token_width), zero where the position is not seen; and (N,) bool: it is.
+            Projected features, zero where the position is not seen.
         """
         uv, visible = locate(points if self.gradient else points.detach(), scene)
         corners = corners_of(frame_map.cells.shape[:2], uv, scene.cameras.height, scene.cameras.width).where(visible)
@@ -216,7 +216,7 @@ class FlowAggregator(nn.Module):
             token, trunk = found.split([self.token_width, self.width], dim=1)
         else:
             trunk, token = found.split([self.width, self.token_width], dim=1)
-        return trunk, token, visible
+        return TrackRead(trunk, token, visible)
 
     def at_points(self, found: Tensor, cues: Tensor | None, visible: Tensor, neighbour: bool) -> Tensor:
         """What is still to be projected at the points, all in one product: narrow features with their bias, and cues.

@@ -144,7 +144,7 @@ def make_space(kind: str, cameras: Cameras, clip_to_bounds: bool) -> Space:
     ends = [cameras.center(i) + d * cameras.directions(i, corners.to(cameras.c2w)) for i in range(len(cameras)) for d in (near, far)]
     points = torch.cat(ends).cpu()
     low, high = points.min(0).values, points.max(0).values
-    return MetricSpace(centre=(low + high) / 2, scale=float((high - low).max() / 2), near=near, far=far)
+    return MetricSpace(centre=((low + high) / 2).to(cameras.c2w.device), scale=float((high - low).max() / 2), near=near, far=far)
 
 
 def camera_rays(cameras: Cameras, space: Space, frame: int, uv: Tensor) -> Rays:

@@ -77,7 +77,7 @@ class SceneContext:
             self,
             timeline=Timeline(near.stop - near.start, self.frames, start),
             cameras=replace(cameras, c2w=joined(cameras.c2w), near=joined(cameras.near), far=joined(cameras.far)),
-            rgb=self.rgb[near],
+            rgb=self.rgb[near] if self.video is None else self.rgb[:0],  # for an encoder that is trained
             video=None if self.video is None else replace(self.video, maps=self.video.maps[near]),
             image=None if self.image is None else replace(self.image, maps=joined(self.image.maps)),
             cues=None if self.cues is None else SurfaceCues(self.cues.surface_u[near], self.cues.motion[near]),

@@ -57,7 +57,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of a step, for the rays of all ranks.
+    """The random numbers of a rendering, for the rays of all ranks.
 
     Attributes:
         u: (R, S) sorted ray parameters of the samples.
@@ -85,7 +85,7 @@ class Renderer:
         self.static_frozen, self.dynamic_frozen = static_frozen, dynamic_frozen
 
     def draw(self, frames: int, whole: RayBatch, generator: torch.Generator) -> Draws:
-        """The random numbers of a step, for a whole batch of one of a scene's `frames`.
+        """The random numbers of a rendering, for a whole batch of one of a scene's `frames`.
 
         They come from `generator` alone and do not depend on the number of ranks.
         """

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding, SquaredSteps
 from semflow.encoders import positional
+from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding, SquaredSteps
 from semflow.fields.flow import normalised_time
 from semflow.models.scene_context import SceneShape
 from semflow.models.semantic_flow import plane_boxes
@@ -206,3 +206,15 @@ def test_copies_of_planes_give_the_values_and_gradients_of_the_planes_alone(monk
         found.append([code, *torch.autograd.grad(code.sin().sum(), [at, *encoding.parameters()])])
     for alone, shared in zip(*found):
         torch.testing.assert_close(shared, alone)
+
+
+@pytest.mark.parametrize("values, points, copies", [
+    (100, 65536, 32), (2**22 // 32, 64, 32), (2**22 // 31, 64, 16), (2**22 // 3, 64, 2), (2**22, 64, 1), (2**30, 64, 1),
+    (100, 33, 1), (100, 0, 32)])
+def test_copies_divide_the_points_and_stay_small(values, points, copies):
+    assert positional.copies_of(values, points) == copies and points % copies == 0
+
+
+def test_a_cpu_reads_the_planes_themselves():
+    planes = torch.ones(3, 2, 4, 4, requires_grad=True)
+    assert positional.gradient_copies(planes, torch.zeros(3, 1, 64, 2)) == 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from semflow.engine.replays import CudaGraphs, Replays, put_together, taken_apart
+from semflow.engine.replays import CudaGraphs, Replays, first_cause, put_together, taken_apart
 from semflow.utils.errors import SemflowError
 
 
@@ -67,6 +67,28 @@ def test_work_runs_twice_is_recorded_and_repeated_on_new_values():
     assert float(replays.run(total, outer(1.0, count=5))) == 13.0 and len(recorded) == 1  # a kind of its own
 
 
+def test_kinds_share_the_places_of_tensors_that_are_alike():
+    replays, seen = Replays(lambda work: work), []
+
+    def work(record: Outer) -> torch.Tensor:
+        seen.append(record)
+        return total(record)
+
+    results = [float(replays.run(work, outer(factor, count=count))) for count in (4, 5) for factor in (1.0, 2.0, 3.0)]
+    assert results == [11.0, 22.0, 33.0, 13.0, 26.0, 39.0]
+    assert seen[2].count == 4 and seen[5].count == 5 and seen[2].inner.values is seen[5].inner.values
+
+
+def test_the_first_of_several_errors_is_the_cause():
+    try:
+        try:
+            raise RuntimeError("what went wrong")
+        finally:
+            raise RuntimeError("the end of the recording")
+    except RuntimeError as error:
+        assert str(first_cause(error)) == "what went wrong"
+
+
 def test_a_result_is_not_overwritten_by_the_next():
     place = torch.zeros(1)
     replays = Replays(lambda work: lambda: place.copy_(work()))
@@ -98,5 +120,5 @@ def test_graphs_add_gradients_as_the_work_itself():
 @cuda
 def test_what_waits_for_the_gpu_is_one_line_with_the_remedy():
     graphs = CudaGraphs(torch.device("cuda"))
-    with torch.cuda.stream(graphs.stream), pytest.raises(SemflowError, match="--no-train.cuda_graphs"):
+    with torch.cuda.stream(graphs.stream), pytest.raises(SemflowError, match="not permitted.*--no-train.cuda_graphs"):
         graphs(lambda: torch.ones(3, device="cuda").sum().cpu())

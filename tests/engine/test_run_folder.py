@@ -45,6 +45,8 @@ def test_create_again_changes_nothing(folder, config):
 def test_a_run_may_be_moved_and_change_its_device(folder, config):
     folder.create(config)
     assert folder.state(replace(config, out="elsewhere", device="cuda")) is RunState.STARTED
+    unrecorded = replace(config, train=replace(config.train, cuda_graphs=False))  # the remedy for what cannot be recorded
+    assert folder.state(unrecorded) is RunState.STARTED
 
 
 def test_another_configuration_is_refused_naming_keys_and_remedy(folder, config):

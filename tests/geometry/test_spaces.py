@@ -136,3 +136,10 @@ def test_to_world_stays_finite_at_and_beyond_infinity():
     assert world.isfinite().all() and (world[:, 2] < -1000).all()
     world.sum().backward()
     assert points.grad.isfinite().all()
+
+
+def test_a_space_goes_where_its_points_are(cameras):
+    """A GPU would be waited for to bring the centre to its points."""
+    metric, ndc = (make_space(kind, cameras, clip_to_bounds=False) for kind in ("metric", "ndc"))
+    assert metric.to("meta").centre.device.type == "meta" and ndc.to("meta") is ndc
+    assert make_space("metric", cameras.to("cpu"), False).centre.device == cameras.c2w.device
