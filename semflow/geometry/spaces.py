@@ -111,11 +111,11 @@ class MetricSpace:
 
     def to_world(self, points: Tensor) -> Tensor:
         """Field points (..., 3) -> world points (..., 3)."""
-        return points * self.scale + self.centre
+        return points * self.scale + self.centre.to(points.device)
 
     def from_world(self, points_world: Tensor) -> Tensor:
         """World points (..., 3) -> field points (..., 3)."""
-        return (points_world - self.centre) / self.scale
+        return (points_world - self.centre.to(points_world.device)) / self.scale
 
     def cut_rays(self, origins_world: Tensor, directions_world: Tensor) -> tuple[Tensor, Tensor]:
         """World rays with unit axis depth -> field origins at `near`, directions that end at `far`."""
