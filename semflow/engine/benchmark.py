@@ -29,7 +29,6 @@ from semflow.models.semantic_flow import SemanticFlow
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import resolve_device, set_up_torch
 from semflow.utils.errors import SemflowError
-from semflow.utils.ranks import average_gradients
 
 STEP_CASES = ("static", "dynamic")
 QUEUED_STEPS = {"cuda": 10}  # timed together: a GPU works on one while the host prepares the next, as in training
@@ -145,7 +144,6 @@ def training_step(bench: Bench, stage: Stage) -> Callable[[], None]:
     config, generator = bench.settings.config, torch.Generator(bench.device).manual_seed(0)
     work = StageWork(stage, config, bench.model, bench.scenes, bench.contexts)
     optimizer = build_optimizer(stage, bench.model)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     frame = bench.settings.frames // 2
 
     def step() -> None:
@@ -153,8 +151,7 @@ def training_step(bench: Bench, stage: Stage) -> Callable[[], None]:
             work.clear_gradients(optimizer)
             for scene in range(len(bench.scenes)):
                 work.add_gradients(scene, frame, 0, generator)
-            average_gradients(parameters)
-            torch.nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
+            work.clip_gradients(optimizer)
             optimizer.step()
 
     return step

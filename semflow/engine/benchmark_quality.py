@@ -25,6 +25,7 @@ from semflow.engine.benchmark_timing import Product
 from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
 from semflow.engine.finite import FiniteGuard
 from semflow.engine.protocols import EvaluationProtocol
+from semflow.engine.replays import MOSTLY_RECORDED
 from semflow.engine.run_folder import RunFolder, RunState
 from semflow.engine.stage_work import Figures, StageWork
 from semflow.engine.stages import STAGES, Stage, stage_field, stage_fields
@@ -33,7 +34,7 @@ from semflow.utils.device import resolve_device
 from semflow.utils.files import write_json
 
 PILOT_STEPS, PILOT_WARM_UP = 12, 4  # of each stage; the first ones are slower
-RECORDED_PILOT_STEPS, RECORDED_WARM_UP = 60, 40  # the same on a GPU, where the first ones are recorded
+RECORDED_PILOT_STEPS = 60  # on a GPU, where the first ones are recorded
 MOST_WARM_UP = 4  # warm-up of the learning rate: at most one part in four of a stage
 
 Metrics = dict[str, "float | None"]
@@ -186,7 +187,7 @@ def run_pilot(plan: QualityPlan) -> dict[str, float]:
     config, times = plan.config, plan.out / "pilot" / "steps.json"
     most, warm_up = PILOT_STEPS, PILOT_WARM_UP
     if resolve_device(config.device).type == "cuda" and config.train.cuda_graphs:
-        most, warm_up = RECORDED_PILOT_STEPS, RECORDED_WARM_UP
+        most, warm_up = RECORDED_PILOT_STEPS, MOSTLY_RECORDED
     stages = {name: replace(stage, steps=min(most, stage.steps)) for name, stage in stage_fields(config).items()}
     config = replace(config, **stages, out=str(plan.out / "pilot"))
     if RunFolder(config.out).state(config) is not RunState.FINISHED or not times.exists():

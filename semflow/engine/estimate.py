@@ -10,6 +10,7 @@ import torch
 
 from semflow.engine.benchmark_timing import peak, seconds_of
 from semflow.engine.finite import FiniteGuard
+from semflow.engine.replays import MOSTLY_RECORDED
 from semflow.engine.stage_work import StageWork
 from semflow.engine.stages import Stage, build_optimizer, stages_of
 from semflow.utils.memory import shortage_as_error
@@ -17,8 +18,7 @@ from semflow.utils.memory import shortage_as_error
 if TYPE_CHECKING:
     from semflow.engine.trainer import Trainer
 
-STEPS = 3  # timed steps of every stage, after one that is not timed …
-RECORDED_STEPS = 40  # … or these, on a GPU: until steps of most kinds have been recorded
+STEPS = 3  # timed steps of every stage, after one that is not timed, or as many as it takes to record them
 NO_MEMORY = ("there is not enough memory for a training step; switch on train.recompute, take fewer rays or samples in the "
              "stage (with more train.accumulate for the same batch), or reduce frozen features by encoder.pca; on a "
              "GPU, --no-train.cuda_graphs needs less")
@@ -48,7 +48,7 @@ def step_seconds(trainer: Trainer, stage: Stage) -> float:
     work = StageWork(stage, trainer.config, trial.model, trainer.scenes, trainer.contexts)
     guard = FiniteGuard(optimizer, work.names, trial.refuse)
     with shortage_as_error(f"{stage.name} stage: {NO_MEMORY}"), work.on_its_stream():
-        untimed = 1 if work.graphs is None else RECORDED_STEPS
+        untimed = 1 if work.graphs is None else MOSTLY_RECORDED
         for _ in range(untimed):
             trial.train_step(stage, optimizer, work, guard)
         times = [seconds_of(lambda: trial.train_step(stage, optimizer, work, guard), trainer.device) for _ in range(STEPS)]

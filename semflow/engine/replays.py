@@ -20,6 +20,7 @@ from semflow.utils.errors import SemflowError
 from semflow.utils.memory import is_out_of_memory
 
 FIRST_RUNS = 2  # the second may still compile what the first has shown to vary
+MOSTLY_RECORDED = 40  # steps of random frames after which most kinds have been recorded
 
 Work = Callable[..., Tensor]
 Repeat = Callable[[], Tensor]
@@ -81,7 +82,6 @@ class Replays:
             return work(*arguments)
         if kind not in self.known:
             places = [self.place(number, tensor) for number, tensor in enumerate(tensors)]
-            torch._foreach_copy_(places, tensors)
             held = put_together(arguments, iter(places))
             self.known[kind] = places, self.record(lambda: work(*held))
         places, repeat = self.known[kind]

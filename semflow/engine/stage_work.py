@@ -18,7 +18,7 @@ from semflow.models.scene_context import SceneContext
 from semflow.models.semantic_flow import SemanticFlow
 from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.renderer import Draws
-from semflow.utils.ranks import mean_over_ranks, own_rows, ranks, sum_over_ranks
+from semflow.utils.ranks import average_gradients, mean_over_ranks, own_rows, ranks, sum_over_ranks
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class StageWork:
         self.losses = build_losses(stage)
         self.renderer = build_renderer(stage, self.losses, model, config.render.flow_density_prior)
         self.samplers = build_samplers(stage, scenes)
-        self.share = 1.0 / (len(scenes) * config.train.accumulate)
+        self.share, self.clip_norm = 1.0 / (len(scenes) * config.train.accumulate), config.train.clip_norm
         self.names = tuple(term.name for term in self.losses.terms)
         device = next(model.parameters()).device
         self.graphs = CudaGraphs(device) if config.train.cuda_graphs and device.type == "cuda" and ranks() == 1 else None
@@ -95,6 +95,12 @@ class StageWork:
             for parameter in group["params"]:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
+
+    def clip_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """The gradients of all ranks, ready for the update."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
 
     def add_gradients(self, scene: int, frame: int, source: int, generator: torch.Generator) -> Figures:
         """Render rays of a frame of a scene, with the image features of the frame `source`, and add the gradients."""

@@ -26,7 +26,7 @@ from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import describe_device, resolve_device, set_up_torch
 from semflow.utils.errors import CheckpointError, SemflowError
 from semflow.utils.memory import shortage_as_error
-from semflow.utils.ranks import any_rank, average_gradients, rank, ranks
+from semflow.utils.ranks import any_rank, rank, ranks
 from semflow.viz.panels import training_panel
 
 LONG_RUN = 5000  # steps from which time and memory are estimated before the first one
@@ -181,9 +181,7 @@ class Trainer:
                 frame, source = sampler.frames(self.host_generator)
                 suspect.frames.append(frame)
                 found.append(work.add_gradients(scene, frame, source, self.generator).values)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, self.config.train.clip_norm)
+        work.clip_gradients(optimizer)
         values = torch.stack(found)
         guard.admit(values, suspect)
         optimizer.step()

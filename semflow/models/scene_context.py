@@ -63,14 +63,17 @@ class SceneContext:
         What the host knows of it is the same for all frames that are not near an end of the scene.
 
         Returns:
-            The scene of these frames, after which `source` is one more camera and one more frame of the image features;
-            and the place of the frame among them.
+            The scene of these frames, after which `source` is one more camera and one more frame of the image features
+            (all of which are its own); and the place of the frame among them.
         """
         near, last = slice(max(0, frame - reach), min(self.frames, frame + reach + 1)), slice(source, source + 1)
         start = torch.full((), near.start, dtype=torch.float64, device=self.rgb.device)
 
         def joined(values: Tensor) -> Tensor:
             return torch.cat([values[near], values[last]])
+
+        def of_source(maps: Tensor) -> Tensor:
+            return maps[last].expand(near.stop - near.start + 1, *maps.shape[1:])  # a view: no other frame's are read
 
         cameras = self.cameras
         part = replace(
@@ -79,7 +82,7 @@ class SceneContext:
             cameras=replace(cameras, c2w=joined(cameras.c2w), near=joined(cameras.near), far=joined(cameras.far)),
             rgb=self.rgb[near] if self.video is None else self.rgb[:0],  # for an encoder that is trained
             video=None if self.video is None else replace(self.video, maps=self.video.maps[near]),
-            image=None if self.image is None else replace(self.image, maps=joined(self.image.maps)),
+            image=None if self.image is None else replace(self.image, maps=of_source(self.image.maps)),
             cues=None if self.cues is None else SurfaceCues(self.cues.surface_u[near], self.cues.motion[near]),
         )
         return part, frame - near.start

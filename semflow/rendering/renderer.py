@@ -35,9 +35,14 @@ class Branches:
     second_track: bool = False
 
     @property
+    def warped(self) -> bool:
+        """The dynamic field has to be queried at t-1 and t+1 as well."""
+        return self.neighbours or self.second_track
+
+    @property
     def any_dynamic(self) -> bool:
         """The dynamic field has to be queried."""
-        return self.dynamic or self.full or self.track or self.neighbours or self.second_track
+        return self.dynamic or self.full or self.track or self.warped
 
     def __or__(self, other: Branches) -> Branches:
         return Branches(*(a or b for a, b in zip(vars(self).values(), vars(other).values())))
@@ -120,7 +125,7 @@ class Renderer:
             dynamic = self.dynamic(scene, maps, track, u, noise_of(draws.dynamic, own))
             parts |= {"track": track, "dynamic": dynamic}
             parts["dynamic_view"] = composite(dynamic, u, distances, self.sampling.density_prior)
-            if branches.neighbours or branches.second_track:
+            if branches.warped:
                 parts["neighbours"] = self.neighbours(scene, maps, whole, track, u, distances, draws.moved)
         if branches.full:
             parts["full"], parts["dynamic_share"] = composite_blended(
@@ -150,8 +155,7 @@ class Renderer:
 
         Whether there are any is for the whole batch to say: a rank without a moving ray renders none of none.
         """
-        passes = self.branches.neighbours or self.branches.second_track
-        if not passes or self.first_warped(whole) == len(whole.rays):
+        if not self.branches.warped or self.first_warped(whole) == len(whole.rays):
             return []
         return [offset for offset in (-1, 1) if 0 <= whole.frame + offset < frames]
 
@@ -160,19 +164,17 @@ class Renderer:
         """Frames to either side of a batch's own that a step looks at."""
         if not self.branches.any_dynamic:
             return 0
-        return self.track_length() // 2 + (1 if self.branches.neighbours or self.branches.second_track else 0)
+        return self.track_length() // 2 + (1 if self.branches.warped else 0)
 
     def track_length(self) -> int:
         """At least t-1 and t+1 where a loss needs them, even if the aggregator reads fewer."""
-        needed = self.branches.track or self.branches.neighbours or self.branches.second_track
-        return max(3 if needed else 1, 2 * self.model.aggregator.reach + 1)
+        return max(3 if self.branches.track or self.branches.warped else 1, 2 * self.model.aggregator.reach + 1)
 
     def maps(self, scene: SceneContext, batch: RayBatch) -> ReadyMaps:
         """Project the maps of the frames that this step reads."""
         if not self.branches.any_dynamic:
             return self.model.ready_maps(scene, [], [batch.source])
-        passes = self.branches.neighbours or self.branches.second_track
-        reach = self.model.aggregator.reach + (1 if passes else 0)
+        reach = self.model.aggregator.reach + (1 if self.branches.warped else 0)
         frames = [f for f in range(batch.frame - reach, batch.frame + reach + 1) if 0 <= f < scene.frames]
         return self.model.ready_maps(scene, frames, [batch.source])
 
