@@ -31,8 +31,9 @@ from semflow.data.supervision import supervise
 from semflow.encoders.image import ResNet18Encoder
 from semflow.engine.protocols import HELD_OUT, TRAINING, SeenInTraining
 from semflow.engine.stages import Stage, build_losses, build_optimizer, build_renderer
-from semflow.fields.aggregation import TrackScene, locate
+from semflow.fields.aggregation import TrackRead
 from semflow.fields.flow import Timeline
+from semflow.fields.track_scene import TrackScene, locate
 from semflow.losses.base import REGISTRY
 from semflow.losses.depth import depth_dynamic
 from semflow.losses.flow import flow_backward, flow_forward, flow_smooth_time
@@ -93,7 +94,7 @@ def test_2_neighbour_points_are_projected_as_world_points():
     world = torch.tensor([BALL, [-0.3, 0.2, -2.5]])
     points = space.from_world(world)
     scene = TrackScene(cameras, space, None)
-    uv = {offset: locate(points, scene.only(1 + offset))[0] for offset in (-1, 0, 1)}
+    uv = dict(zip((-1, 0, 1), locate(points.expand(3, -1, -1), scene)[0]))
     for offset in (-1, 0, 1):
         torch.testing.assert_close(uv[offset], cameras.project(world, 1 + offset)[0], atol=1e-3, rtol=0)
     assert (uv[1] - uv[-1]).norm(dim=-1).min() > 0.5
@@ -107,7 +108,8 @@ def test_3_both_directions_of_the_flow_have_their_own_state_and_see_the_clip_cod
     with torch.no_grad():
         both = model.flow.track(points, 1, 3, Timeline(4), code)
         for offset in (1, -1):  # alone and in the other order
-            assert torch.equal(model.flow.advect(points, 1, offset, Timeline(4), code), both.positions[offset])
+            alone = model.flow.advect(points, 1, offset, Timeline(4), code)
+            torch.testing.assert_close(alone, both.positions[offset], atol=1e-7, rtol=1e-5)
         other = model.flow.track(points, 1, 3, Timeline(4), code + 1.0)
     for offset in (-1, 1):
         assert (other.positions[offset] - both.positions[offset]).abs().max() > 1e-4
@@ -118,10 +120,14 @@ def test_4_displacements_are_taken_in_field_space_before_projection():
     """A token depends on the displacement alone: not on the camera, the place or the pixel."""
     model, _ = tiny_model([scene_with()])
     points, shift = torch.rand(6, 3) - 0.5, torch.tensor([0.03, -0.01, 0.05])
-    nothing = torch.zeros(6, 8)
-    tokens = [model.aggregator.token(FlowTrack(1, {0: p, 1: p + shift}), nothing, 1) for p in (points, points + 0.2)]
+    nothing = {1: TrackRead(torch.zeros(6, 0), torch.zeros(6, 8), torch.ones(6, dtype=torch.bool))}
+
+    def token(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+        return model.aggregator.tokens([FlowTrack(1, {0: start, 1: end})], nothing)[1]
+
+    tokens = [token(p, p + shift) for p in (points, points + 0.2)]
     torch.testing.assert_close(tokens[0], tokens[1], atol=1e-5, rtol=0)
-    still = model.aggregator.token(FlowTrack(1, {0: points, 1: points}), nothing, 1)
+    still = token(points, points)
     assert (tokens[0] - still).abs().max() > 1e-4
     torch.testing.assert_close(FlowTrack(1, {0: points, 1: points + shift}).displacement(1), shift.expand(6, 3))
 
@@ -165,7 +171,7 @@ def test_6_class_logits_travel_by_name_and_none_is_read_a_channel_off():
     maps = model.ready_maps(context, [1], [])
     for head, sample in (
         (model.static.semantic[-1], lambda p: model.static_samples(context, maps, p, torch.zeros_like(p), 0)),
-        (model.dynamic.semantic[-1], lambda p: model.dynamic_samples(context, maps, FlowTrack(1, {0: p}), 1)),
+        (model.dynamic.semantic[-1], lambda p: model.dynamic_samples(context, maps, [FlowTrack(1, {0: p})], [1])[0]),
     ):
         torch.nn.init.zeros_(head.weight)
         head.bias.data = torch.arange(float(CLASSES))

@@ -7,7 +7,7 @@ import torch
 from semflow.config.schema import EncoderConfig, ModelConfig
 from semflow.encoders.features import FrameFeatures
 from semflow.encoders.frozen import FrozenEncoder
-from semflow.fields.aggregation import SurfaceCues
+from semflow.fields.track_scene import SurfaceCues
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import camera_rays, make_space
 from semflow.models.scene_context import SceneContext, SceneShape, scene_box

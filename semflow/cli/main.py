@@ -24,6 +24,10 @@ SHARED_COMMANDS = ("train", "evaluate", "render")  # several processes can share
 COMMANDS = ("train", "evaluate", "render", "edit", "track", "reproduce", "check", "make-scene", "prepare",
             "benchmark", "measure-edits")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+TORCH_SETTINGS = {  # read when torch is imported, or at its first tensor; what the environment says wins
+    "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # operators that torch lacks on Apple GPUs run on the CPU
+    "THP_MEM_ALLOC_ENABLE": "1",  # tensors of megabytes on Linux lie in large pages: a tenth off a training step
+}
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -38,8 +42,8 @@ class CommandParser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `semflow` with `argv` (the process's arguments by default); returns the exit status."""
-    # operators that torch lacks on Apple GPUs run on the CPU; read when torch is imported
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    for name, value in TORCH_SETTINGS.items():
+        os.environ.setdefault(name, value)
     try:
         with _other_processes():
             status = _dispatch(list(sys.argv[1:] if argv is None else argv))

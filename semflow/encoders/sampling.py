@@ -24,6 +24,11 @@ class Corners:
         """The same with nothing to read where `seen` (N,) is false: the feature there is zero, whatever its channels."""
         return Corners(self.cells, self.weights * seen[:, None])
 
+    def split(self, count: int) -> list[Corners]:
+        """Those of the pixels of `count` maps, as many of each, one map after the other."""
+        size = [len(self.cells) // count] * count
+        return list(map(Corners, self.cells.split(size), self.weights.split(size)))
+
 
 @dataclass(frozen=True)
 class FeatureTable:
@@ -89,6 +94,10 @@ def read_map(feature_map: Tensor, uv: Tensor, height: int, width: int, seen: Ten
 
 def read_nearest(image: Tensor, uv: Tensor) -> Tensor:
     """Value of the pixel (h, w, ...) that uv (N, 2), in pixels of that image, falls into; clamped at the border."""
-    x = uv[:, 0].long().clamp(0, image.shape[1] - 1)
-    y = uv[:, 1].long().clamp(0, image.shape[0] - 1)
-    return image[y, x]
+    return image.flatten(0, 1)[nearest_cells(image.shape[:2], uv)]
+
+
+def nearest_cells(shape: tuple[int, int], uv: Tensor) -> Tensor:
+    """(...) int64 pixels of an image (h, w) that uv (..., 2) fall into, counted row by row; clamped at the border."""
+    height, width = shape
+    return uv[..., 1].long().clamp(0, height - 1) * width + uv[..., 0].long().clamp(0, width - 1)

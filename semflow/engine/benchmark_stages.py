@@ -37,7 +37,7 @@ BACKWARD, OTHER = "backward", "other"
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "sampling": ((RaySampler, "of_frame"), (Renderer, "sample")),
     "map projection": ((SemanticFlow, "ready_maps"),),
-    "flow": ((FlowNetwork, "track"), (FlowNetwork, "advect"), (FlowNetwork, "velocity")),
+    "flow": ((FlowNetwork, "tracks"), (FlowNetwork, "advect"), (FlowNetwork, "velocities")),
     "aggregation": ((FlowAggregator, "forward"),),
     "attention": ((TrackAttention, "forward"), (RayAttention, "forward")),
     "static field": ((SemanticFlow, "static_samples"), (StaticField, "forward")),

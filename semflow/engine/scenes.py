@@ -12,7 +12,7 @@ from semflow.data.frame_lists import parse_frames
 from semflow.data.loader import load_scene
 from semflow.data.perturbations import perturbed
 from semflow.data.supervision import Supervision, supervise
-from semflow.fields.aggregation import SurfaceCues
+from semflow.fields.track_scene import SurfaceCues
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import MetricSpace, NdcSpace, Space
 from semflow.records import LabelMap, SceneData

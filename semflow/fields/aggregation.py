@@ -7,6 +7,7 @@ the read of the projected map, so the cells of a wide map are projected once and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,15 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semflow.encoders.positional import FrequencyEncoding
-from semflow.encoders.sampling import Corners, FeatureTable, corners_of, read_nearest, touched_rows
+from semflow.encoders.sampling import Corners, FeatureTable, corners_of, touched_rows
 from semflow.fields.attention import RayAttention, TrackAttention
-from semflow.geometry.cameras import Cameras
-from semflow.geometry.spaces import Space
+from semflow.fields.chunks import rows_of
+from semflow.fields.track_scene import CUE_CHANNELS, TrackScene, locate, surface_cues
 from semflow.records import FlowTrack
 
 DISPLACEMENT_OCTAVES = 4
-CUE_SCALES = (0.02, 0.1)  # distances to the surface in u on which the cues are most sensitive
-CUE_CHANNELS = 5
 
 
 @dataclass(frozen=True)
@@ -41,30 +40,22 @@ class FlowFeatures:
 
 
 @dataclass(frozen=True)
-class SurfaceCues:
-    """What the depth and the motion mask of each frame say, read beside the features.
+class Look:
+    """What a frame shows at N places.
 
     Attributes:
-        surface_u: (T, H, W) ray parameter of the surface. motion: (T, H, W) float, 1 = moving.
+        found: (N, C) features of a narrow map, or (N, width + token_width) projected ones of a wide map; zero where the
+            place is not seen. cues: (N, 5) surface cues, None without. visible: (N,) bool: it is seen.
     """
 
-    surface_u: Tensor
-    motion: Tensor
+    found: Tensor
+    cues: Tensor | None
+    visible: Tensor
 
-
-@dataclass(frozen=True)
-class TrackScene:
-    """Geometry of the scene that a track lies in; the cues are None where they are not used."""
-
-    cameras: Cameras
-    space: Space
-    cues: SurfaceCues | None
-
-    def only(self, frame: int) -> TrackScene:
-        """The same for points of one frame alone, the frame 0 of what is returned."""
-        one = slice(frame, frame + 1)
-        cues = None if self.cues is None else SurfaceCues(self.cues.surface_u[one], self.cues.motion[one])
-        return TrackScene(self.cameras.only(frame), self.space, cues)
+    def nothing(self) -> Look:
+        """As many places that are not seen."""
+        cues = None if self.cues is None else torch.zeros_like(self.cues)
+        return Look(torch.zeros_like(self.found), cues, torch.zeros_like(self.visible))
 
 
 @dataclass(frozen=True)
@@ -89,35 +80,6 @@ class FrameMap:
     cells: Tensor
     own: FeatureTable | None = None
     other: FeatureTable | None = None
-
-
-def locate(points: Tensor, scene: TrackScene) -> tuple[Tensor, Tensor]:
-    """Project field-space points (N, 3) into the camera of a frame (see `TrackScene.only`), as world points.
-
-    Returns:
-        (N, 2) pixels, and (N,) bool: in front and inside the image.
-    """
-    uv, in_front = scene.cameras.project(scene.space.to_world(points), 0)
-    return uv, in_front & scene.cameras.inside(uv.detach())
-
-
-def surface_cues(scene: TrackScene, points: Tensor, uv: Tensor) -> Tensor:
-    """How points relate to the surface that a frame shows at their pixel.
-
-    Read at the nearest pixel: between a moving thing and what lies behind it there is no surface to interpolate.
-
-    Args:
-        scene: of that frame alone, see `TrackScene.only`.
-        points: (N, 3) field-space points. uv: (N, 2) their pixels.
-
-    Returns:
-        (N, 5): signed distance in u on two scales, nearness, motion, and nearness of a moving surface.
-    """
-    distance = scene.space.ray_parameter(points, scene.cameras, 0) - read_nearest(scene.cues.surface_u[0], uv)
-    motion = read_nearest(scene.cues.motion[0], uv)
-    near = torch.exp(-(distance / CUE_SCALES[0]).square())
-    signed = [torch.tanh(distance / scale) for scale in CUE_SCALES]
-    return torch.stack([*signed, near, motion, near * motion], dim=-1)
 
 
 class FlowAggregator(nn.Module):
@@ -179,64 +141,77 @@ class FlowAggregator(nn.Module):
         rows = self.rows(neighbour)
         return F.linear(features, self.from_map.weight[rows], self.from_map.bias[rows])
 
-    def forward(self, track: FlowTrack, maps: dict[int, FrameMap], scene: TrackScene, rays: int) -> FlowFeatures:
-        """Features of the N points of a track.
+    def forward(self, tracks: Sequence[FlowTrack], maps: dict[int, FrameMap], scene: TrackScene, rays: int) -> FlowFeatures:
+        """Features of the N points of some tracks, one after the other.
 
         Args:
-            track: positions of N points.
-            maps: frame -> its map, for every frame of the track within reach.
+            tracks: positions of the points; those of one frame or of several.
+            maps: frame -> its map, for every frame of a track within reach.
             scene: geometry and cues. rays: number of rays R that the N points belong to.
         """
         if not self.channels:
             return FlowFeatures()
-        reads = {}
-        for offset, points in track.positions.items():
-            if abs(offset) <= self.reach:
-                frame = track.frame + offset
-                reads[offset] = self.read(points, scene.only(frame), maps[frame], bool(offset))
+        looks = self.along(tracks, maps, scene)
+        others = [offset for offset in looks if offset]
+        projected = dict(zip(others, self.at_points([looks[offset] for offset in others], True))) if others else {}
+        projected[0] = self.at_points([looks[0]], False)[0]
+        reads = {offset: self.parted(projected[offset], look.visible, bool(offset)) for offset, look in looks.items()}
         current, neighbours = self.trunk_features(reads)
-        return FlowFeatures(current, neighbours, self.describe(track, reads, rays))
+        return FlowFeatures(current, neighbours, self.describe(tracks, reads, rays))
 
-    def read(self, points: Tensor, scene: TrackScene, frame_map: FrameMap, neighbour: bool) -> TrackRead:
-        """What a frame shows at one position of a track.
+    def along(self, tracks: Sequence[FlowTrack], maps: dict[int, FrameMap], scene: TrackScene) -> dict[int, Look]:
+        """Offset -> what is seen there of the points of all tracks; a neighbour that a track does not have is not seen."""
+        looks = [self.look(track, maps, scene) for track in tracks]
+        joined = {}
+        for offset in sorted(set().union(*looks)):
+            there = [found[offset] if offset in found else found[0].nothing() for found in looks]
+            cues = None if self.from_cues is None else rows_of([look.cues for look in there])
+            joined[offset] = Look(rows_of([look.found for look in there]), cues, rows_of([look.visible for look in there]))
+        return joined
 
-        Args:
-            points: (N, 3) positions. scene: of their frame alone, see `TrackScene.only`. frame_map: its map.
-            neighbour: the position is not the points' own.
+    def look(self, track: FlowTrack, maps: dict[int, FrameMap], scene: TrackScene) -> dict[int, Look]:
+        """Offset -> what is seen there of the points of a track, for its positions within reach."""
+        offsets = sorted(offset for offset in track.positions if abs(offset) <= self.reach)
+        near = [maps[track.frame + offset] for offset in offsets]
+        points = torch.stack([track.positions[offset] for offset in offsets])  # (F, N, 3)
+        here = scene.part(slice(track.frame + offsets[0], track.frame + offsets[-1] + 1))
+        uv, visible = locate(points if self.gradient else points.detach(), here)
+        corners = corners_of(near[0].cells.shape[:2], uv.flatten(0, 1), here.cameras.height, here.cameras.width)
+        read = [self.table(frame_map, bool(offset), part).read(part) for frame_map, offset, part in
+                zip(near, offsets, corners.where(visible.flatten()).split(len(offsets)))]
+        cues = [None] * len(offsets) if self.from_cues is None else surface_cues(here, points.detach(), uv.detach())
+        return {offset: Look(*found) for offset, *found in zip(offsets, read, cues, visible)}
 
-        Returns:
-            Projected features, zero where the position is not seen.
-        """
-        uv, visible = locate(points if self.gradient else points.detach(), scene)
-        corners = corners_of(frame_map.cells.shape[:2], uv, scene.cameras.height, scene.cameras.width).where(visible)
-        found = self.table(frame_map, neighbour, corners).read(corners)
-        cues = None if self.from_cues is None else surface_cues(scene, points.detach(), uv.detach())
-        found = self.at_points(found, cues, visible, neighbour)
-        if neighbour:
-            token, trunk = found.split([self.token_width, self.width], dim=1)
-        else:
-            trunk, token = found.split([self.width, self.token_width], dim=1)
-        return TrackRead(trunk, token, visible)
-
-    def at_points(self, found: Tensor, cues: Tensor | None, visible: Tensor, neighbour: bool) -> Tensor:
+    def at_points(self, looks: Sequence[Look], neighbour: bool) -> list[Tensor]:
         """What is still to be projected at the points, all in one product: narrow features with their bias, and cues.
 
         Args:
-            found: (N, C) features of a narrow map, or (N, width + token_width) projected ones of a wide map; zero where
-                not visible. cues: (N, 5) or None. visible: (N,) bool.
+            looks: of N points each. neighbour: they are not at the points' own frame.
 
         Returns:
-            (N, width + token_width), zero where not visible.
+            (N, width + token_width) of each, zero where not visible.
         """
-        seen, inputs, weights = visible[:, None].to(found.dtype), [], []
-        if not self.project_first:
-            inputs, weights = [found, seen], [self.from_map.weight, self.from_map.bias[:, None]]
-        if cues is not None:
-            inputs, weights = [*inputs, cues * seen], [*weights, self.from_cues.weight]
-        if not inputs:
+        found = [look.found for look in looks]
+        if self.project_first and self.from_cues is None:
             return found
+        seen = rows_of([look.visible for look in looks])[:, None].to(found[0].dtype)
+        inputs, weights = [], []
+        if not self.project_first:
+            inputs, weights = [rows_of(found), seen], [self.from_map.weight, self.from_map.bias[:, None]]
+        if self.from_cues is not None:
+            inputs, weights = [*inputs, rows_of([look.cues for look in looks]) * seen], [*weights, self.from_cues.weight]
         projected = torch.cat(inputs, dim=1) @ torch.cat(weights, dim=1)[self.rows(neighbour)].T
-        return found + projected if self.project_first else projected
+        if self.project_first:
+            projected = rows_of(found) + projected
+        return list(projected.split([len(part) for part in found]))
+
+    def parted(self, projected: Tensor, visible: Tensor, neighbour: bool) -> TrackRead:
+        """Projected features (N, width + token_width) as what the trunk and the token get of them."""
+        if neighbour:
+            token, trunk = projected.split([self.token_width, self.width], dim=1)
+        else:
+            trunk, token = projected.split([self.width, self.token_width], dim=1)
+        return TrackRead(trunk, token, visible)
 
     def rows(self, neighbour: bool) -> slice:
         """Outputs of the projection that a position of the track uses: [trunk, token], or [token, trunk] of a neighbour."""
@@ -254,8 +229,8 @@ class FlowAggregator(nn.Module):
         count = sum(reads[offset].visible.to(total.dtype) for offset in neighbours)
         return current, total / count.clamp(min=1)[:, None]
 
-    def describe(self, track: FlowTrack, reads: dict[int, TrackRead], rays: int) -> Tensor | None:
-        """(N, out_channels) description of the motion, or None."""
+    def describe(self, tracks: Sequence[FlowTrack], reads: dict[int, TrackRead], rays: int) -> Tensor | None:
+        """(N, out_channels) description of the motion of the points of all tracks, or None."""
         return None
 
 
@@ -293,20 +268,31 @@ class FlowAttentionAggregator(FlowAggregator):
         self.attention = TrackAttention(token_width, heads, head_width)
         self.along_ray = RayAttention(self.out_channels, heads) if ray_attention else None
 
-    def describe(self, track: FlowTrack, reads: dict[int, TrackRead], rays: int) -> Tensor:
-        """Attend over the tokens of the track and concatenate them: (N, length * token_width)."""
+    def describe(self, tracks: Sequence[FlowTrack], reads: dict[int, TrackRead], rays: int) -> Tensor:
+        """Attend over the tokens of the tracks and concatenate them: (N, length * token_width)."""
         empty = torch.zeros_like(reads[0].token)
         nobody = torch.zeros_like(reads[0].visible)
-        tokens = [self.token(track, reads[o].token, o) if o in reads else empty for o in self.offsets]
+        found = self.tokens(tracks, reads)
+        tokens = [found.get(offset, empty) for offset in self.offsets]
         valid = torch.stack([reads[o].visible if o in reads else nobody for o in self.offsets], dim=1)
         mixed = self.attention(torch.stack(tokens, dim=1), valid)
         motion = (mixed * valid[..., None]).flatten(1)
         return motion if self.along_ray is None else self.along_ray(motion, rays)
 
-    def token(self, track: FlowTrack, token: Tensor, offset: int) -> Tensor:
-        """(N, token_width) token of one position; the displacement is taken in field space, before projection."""
+    def tokens(self, tracks: Sequence[FlowTrack], reads: dict[int, TrackRead]) -> dict[int, Tensor]:
+        """Offset -> (N, token_width) tokens; the displacement is taken in field space, before projection."""
         if self.displacement is None:
-            return token
-        moved = track.displacement(offset) if offset else token.new_zeros(1, 3)  # the same for all points
-        shift = torch.cat([moved, torch.full_like(moved[:, :1], float(offset))], dim=-1)
-        return token + self.from_displacement(self.displacement(shift))
+            return {offset: read.token for offset, read in reads.items()}
+        shifts = {offset: self.shifts(tracks, offset) for offset in reads}
+        codes = self.from_displacement(self.displacement(torch.cat(list(shifts.values()))))
+        parts = codes.split([len(shift) for shift in shifts.values()])
+        return {offset: read.token + code for (offset, read), code in zip(reads.items(), parts)}
+
+    def shifts(self, tracks: Sequence[FlowTrack], offset: int) -> Tensor:
+        """(N, 4) displacements (dx, dt) of the points of all tracks; (1, 4), the same for all, of offset 0."""
+        if offset:
+            moved = rows_of([track.displacement(offset) if offset in track.positions else torch.zeros_like(track.positions[0])
+                             for track in tracks])
+        else:
+            moved = tracks[0].positions[0].new_zeros(1, 3)
+        return torch.cat([moved, torch.full_like(moved[:, :1], float(offset))], dim=-1)

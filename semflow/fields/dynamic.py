@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from semflow.fields.aggregation import FlowFeatures
 from semflow.fields.chunks import samples_in_parts
-from semflow.fields.flow import Timeline, at_time
 from semflow.fields.heads import fog_head, semantic_head
 from semflow.fields.linear import Linear
 from semflow.fields.mlp import CodeBlock, ResidualBlock
@@ -43,24 +42,23 @@ class DynamicField(nn.Module):
         nn.init.constant_(self.blend.bias, BLEND_START)
         self.semantic = semantic_head(width + motion_channels, (width, width // 2), classes)
 
-    def forward(self, points: Tensor, frame: float, timeline: Timeline, code: Tensor, features: FlowFeatures,
-                scene: int = 0) -> FieldSamples:
-        """Samples of N points at one frame.
+    def forward(self, coordinates: Tensor, code: Tensor, features: FlowFeatures, scene: int = 0) -> FieldSamples:
+        """Samples of N points, each at a time of its own.
 
         Args:
-            points: (N, 3) field-space points. frame: frame index. timeline: the frames of the scene. code: (Z,) clip code.
+            coordinates: (N, 4) field-space points and normalised times (see `at_time`). code: (Z,) clip code.
             features: what the aggregator read along the flow.
         """
 
-        def query(points: Tensor, *read: Tensor | None) -> FieldSamples:
-            return self.query(points, frame, timeline, code, FlowFeatures(*read), scene)
+        def query(coordinates: Tensor, *read: Tensor | None) -> FieldSamples:
+            return self.query(coordinates, code, FlowFeatures(*read), scene)
 
-        return samples_in_parts(self.encoding.part_points, query, points, features.current, features.neighbours, features.motion)
+        return samples_in_parts(
+            self.encoding.part_points, query, coordinates, features.current, features.neighbours, features.motion)
 
-    def query(self, points: Tensor, frame: float, timeline: Timeline, code: Tensor, features: FlowFeatures, scene: int
-              ) -> FieldSamples:
+    def query(self, coordinates: Tensor, code: Tensor, features: FlowFeatures, scene: int) -> FieldSamples:
         """Samples of a part of the points."""
-        encoded = self.encoding(at_time(points, frame, timeline), scene)
+        encoded = self.encoding(coordinates, scene)
         return FieldSamples(*self.samples_of(encoded, code, features.current, features.neighbours, features.motion))
 
     def samples_of(self, encoded: Tensor, code: Tensor, current: Tensor | None, neighbours: Tensor | None,
@@ -69,9 +67,9 @@ class DynamicField(nn.Module):
         hidden = self.trunk(encoded, code, current, neighbours)
         return self.density(hidden)[:, 0], *self.heads(hidden, motion), torch.sigmoid(self.blend(hidden)[:, 0])
 
-    def solid(self, points: Tensor, frame: float, timeline: Timeline, code: Tensor, features: FlowFeatures, scene: int = 0) -> Solid:
+    def solid(self, coordinates: Tensor, code: Tensor, features: FlowFeatures, scene: int = 0) -> Solid:
         """Where something is, for N points; arguments as in `forward`. `appearance` tells what it looks like."""
-        encoded = self.encoding(at_time(points, frame, timeline), scene)
+        encoded = self.encoding(coordinates, scene)
         hidden = self.trunk(encoded, code, features.current, features.neighbours)
         return Solid(self.density(hidden)[:, 0], hidden, torch.sigmoid(self.blend(hidden)[:, 0]), features.motion)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semflow.fields.chunks import in_parts, split
+from semflow.fields.chunks import in_parts, rows_of
 from semflow.fields.linear import Linear
 from semflow.fields.mlp import CodeBlock
 from semflow.records import FlowTrack
@@ -49,6 +50,15 @@ def at_time(points: Tensor, time: float, timeline: Timeline) -> Tensor:
     return torch.cat([points, column], dim=-1)
 
 
+@dataclass(frozen=True)
+class Way:
+    """Points (N, 3) in field space at the frame index `time`, to be moved by `offset` frames."""
+
+    points: Tensor
+    time: float
+    offset: float
+
+
 class FlowNetwork(nn.Module):
     """Velocity field v(x, t | clip) and its Euler integral.
 
@@ -83,7 +93,23 @@ class FlowNetwork(nn.Module):
         Returns:
             (N, 3), each component in (-1, 1).
         """
-        return self.velocity_of(self.encoding(at_time(points, time, timeline), scene), code)
+        return self.velocities([(points, time)], timeline, code, scene)[0]
+
+    def velocities(self, places: Sequence[tuple[Tensor, float]], timeline: Timeline, code: Tensor, scene: int = 0) -> list[Tensor]:
+        """`velocity` of several points (N, 3), each with a time, in one call of the network."""
+        coordinates = rows_of([at_time(points, time, timeline) for points, time in places])
+        found = in_parts(self.encoding.part_points, lambda part: self.kept(part, code, scene), coordinates)
+        return list(found.split([len(points) for points, _ in places]))
+
+    def kept(self, coordinates: Tensor, code: Tensor, scene: int) -> Tensor:
+        """(N, 3) velocities at coordinates (N, 4), their activations kept for the backward pass or computed again there."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.at_coordinates, coordinates, code, scene, use_reentrant=False, preserve_rng_state=False)
+        return self.at_coordinates(coordinates, code, scene)
+
+    def at_coordinates(self, coordinates: Tensor, code: Tensor, scene: int) -> Tensor:
+        """(N, 3) velocities at coordinates (N, 4)."""
+        return self.velocity_of(self.encoding(coordinates, scene), code)
 
     def velocity_of(self, encoded: Tensor, code: Tensor) -> Tensor:
         """`velocity` at encoded coordinates (N, E): the network itself."""
@@ -105,55 +131,52 @@ class FlowNetwork(nn.Module):
         Returns:
             (N, 3) field-space points at `time + offset`.
         """
-        return in_parts(
-            self.encoding.part_points, lambda part: self.integrate(part, time, offset, timeline, code, scene), points)
+        return self.integrate([Way(points, time, offset)], timeline, code, scene)[0]
 
-    def integrate(self, points: Tensor, time: float, offset: float, timeline: Timeline, code: Tensor, scene: int,
-                  first: Tensor | None = None) -> Tensor:
-        """The sub-steps of `advect`, for a part of the points; `first`: the velocity (N, 3) at their start, if known."""
-        steps = math.ceil(abs(offset) - 1e-9) * self.substeps  # rounding errors of an offset are no further step
-        for step in range(steps):
-            known = first is not None and step == 0
-            velocity = first if known else self.kept_velocity(points, time + offset * step / steps, timeline, code, scene)
-            points = points + (offset / steps) * velocity
-        return points
-
-    def kept_velocity(self, points: Tensor, time: float, timeline: Timeline, code: Tensor, scene: int) -> Tensor:
-        """`velocity`, its activations kept for the backward pass or computed again there."""
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.velocity, points, time, timeline, code, scene,
-                              use_reentrant=False, preserve_rng_state=False)
-        return self.velocity(points, time, timeline, code, scene)
-
-    def track(self, points: Tensor, frame: int, length: int, timeline: Timeline, code: Tensor, scene: int = 0) -> FlowTrack:
-        """Positions of points at the neighbouring frames.
+    def integrate(self, ways: Sequence[Way], timeline: Timeline, code: Tensor, scene: int, first: Sequence[Tensor] | None = None
+                  ) -> list[Tensor]:
+        """The ends (N, 3) of ways of the same length, by sub-steps that they take together.
 
         Args:
-            points: (N, 3) at integer `frame`.
+            first: the velocities (N, 3) at their starts, if known.
+        """
+        points = [way.points for way in ways]
+        steps = math.ceil(abs(ways[0].offset) - 1e-9) * self.substeps  # rounding errors of an offset are no further step
+        for step in range(steps):
+            velocities = first if step == 0 else None
+            if velocities is None:
+                places = [(at, way.time + way.offset * step / steps) for at, way in zip(points, ways)]
+                velocities = self.velocities(places, timeline, code, scene)
+            points = [at + (way.offset / steps) * velocity for at, way, velocity in zip(points, ways, velocities)]
+        return points
+
+    def track(self, points: Tensor, frame: int, length: int, timeline: Timeline, code: Tensor, scene: int = 0) -> FlowTrack:
+        """Positions of points (N, 3) of an integer frame at the neighbouring frames, see `tracks`."""
+        return self.tracks([(points, frame)], length, timeline, code, scene)[0]
+
+    def tracks(self, starts: Sequence[tuple[Tensor, int]], length: int, timeline: Timeline, code: Tensor, scene: int = 0
+               ) -> list[FlowTrack]:
+        """Positions of points at the neighbouring frames, for points of several frames at once.
+
+        Both directions start with the same velocity, that of the point itself at its own time: it is computed once.
+
+        Args:
+            starts: points (N, 3), each with their integer frame.
             length: 1 (the point alone), 3 (t-1, t, t+1) or 5.
 
         Returns:
-            FlowTrack in the order of time. Neighbours before the first or after the last frame of this scene are
+            FlowTrack of each in the order of time. Neighbours before the first or after the last frame of this scene are
             kept out: they are not in the track.
         """
-        parts = [self.positions(part, frame, length, timeline, code, scene) for (part,) in split(self.encoding.part_points, points)]
-        joined = {offset: torch.cat([part[offset] for part in parts]) for offset in parts[0]}
-        return FlowTrack(frame=frame, positions=dict(sorted((joined | {0: points}).items())))
-
-    def positions(self, points: Tensor, frame: int, length: int, timeline: Timeline, code: Tensor, scene: int) -> dict[int, Tensor]:
-        """Offset -> (N, 3) positions of a part of the points of a track.
-
-        Both directions start with the same velocity, that of the point itself at its own time: it is computed once.
-        """
-        positions = {0: points}
-        if length == 1 or timeline.frames == 1:
-            return positions
-        first = self.kept_velocity(points, frame, timeline, code, scene)
-        for direction in (-1, 1):
-            for distance in range(1, length // 2 + 1):
-                offset = direction * distance
-                if 0 <= frame + offset < timeline.frames:
-                    start = positions[offset - direction]
-                    positions[offset] = self.integrate(
-                        start, frame + offset - direction, direction, timeline, code, scene, first if distance == 1 else None)
-        return positions
+        positions = [{0: points} for points, _ in starts]
+        reach = length // 2 if timeline.frames > 1 else 0
+        first = self.velocities(starts, timeline, code, scene) if reach else []
+        for distance in range(1, reach + 1):
+            ways = {
+                (index, way): Way(positions[index][way * (distance - 1)], frame + way * (distance - 1), way)
+                for index, (_, frame) in enumerate(starts) for way in (-1, 1) if 0 <= frame + way * distance < timeline.frames}
+            known = [first[index] for index, _ in ways] if distance == 1 else None
+            moved = self.integrate(list(ways.values()), timeline, code, scene, known) if ways else []
+            for (index, way), points in zip(ways, moved):
+                positions[index][way * distance] = points
+        return [FlowTrack(frame, dict(sorted(found.items()))) for (_, frame), found in zip(starts, positions)]

@@ -43,10 +43,9 @@ class Cameras:
         """Copy with every tensor on `device`."""
         return to_device(self, device)
 
-    def only(self, frame: int) -> Cameras:
-        """Camera `frame` alone, as the camera 0."""
-        one = slice(frame, frame + 1)
-        return replace(self, c2w=self.c2w[one], near=self.near[one], far=self.far[one])
+    def part(self, frames: slice) -> Cameras:
+        """Some of the cameras, counted from the first of them."""
+        return replace(self, c2w=self.c2w[frames], near=self.near[frames], far=self.far[frames])
 
     def resized(self, height: int, width: int) -> Cameras:
         """The same cameras with images of another size (the focal length scales with the width)."""
@@ -71,20 +70,22 @@ class Cameras:
         """(3,) world position of the camera."""
         return self.c2w[frame, :, 3]
 
-    def to_camera(self, points_world: Tensor, frame: int) -> Tensor:
-        """World points (..., 3) in the frame of camera `frame`."""
+    def to_camera(self, points_world: Tensor, frame: int | None) -> Tensor:
+        """World points (..., 3) in the frame of camera `frame`; None: points (T, N, 3), each row's in that of its own camera."""
+        if frame is None:
+            return (points_world - self.c2w[:, None, :, 3]) @ self.c2w[:, :, :3]
         return (points_world - self.center(frame)) @ self.c2w[frame, :, :3]
 
-    def depth(self, points_world: Tensor, frame: int) -> Tensor:
-        """Depth (...) of world points along the axis of camera `frame`, positive in front."""
+    def depth(self, points_world: Tensor, frame: int | None) -> Tensor:
+        """Depth (...) of world points along the axis of a camera (see `to_camera`), positive in front."""
         return -self.to_camera(points_world, frame)[..., 2]
 
-    def project(self, points_world: Tensor, frame: int) -> tuple[Tensor, Tensor]:
-        """Project world points into camera `frame`.
+    def project(self, points_world: Tensor, frame: int | None) -> tuple[Tensor, Tensor]:
+        """Project world points into a camera.
 
         Args:
             points_world: (..., 3) world points (never NDC).
-            frame: camera index.
+            frame: camera index; None: points (T, N, 3), each row into its own camera.
 
         Returns:
             uv (..., 2) pixels, and in_front (...) bool. The uv of points behind the camera are finite

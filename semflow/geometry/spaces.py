@@ -34,8 +34,11 @@ class Space(Protocol):
     def cut_rays(self, origins_world: Tensor, directions_world: Tensor) -> tuple[Tensor, Tensor]:
         """World rays (R, 3), (R, 3) -> field-space origins (u = 0) and directions (ending at u = 1)."""
 
-    def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int) -> Tensor:
-        """u (...) of field-space points (..., 3) on the ray of camera `frame` that passes through them."""
+    def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int | None) -> Tensor:
+        """u (...) of field-space points (..., 3) on the ray of camera `frame` that passes through them.
+
+        None: points (T, N, 3), each row on rays of its own camera.
+        """
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class NdcSpace:
         origins = self.from_world(on_near) + self.u_near * directions
         return origins, directions * (self.u_far - self.u_near)
 
-    def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int) -> Tensor:
+    def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int | None) -> Tensor:
         """u (...) of NDC points (..., 3): linear in z, the same for every camera."""
         return ((points[..., 2] + 1.0) / 2.0 - self.u_near) / (self.u_far - self.u_near)
 
@@ -122,7 +125,7 @@ class MetricSpace:
         origins = self.from_world(origins_world + self.near * directions_world)
         return origins, directions_world * ((self.far - self.near) / self.scale)
 
-    def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int) -> Tensor:
+    def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int | None) -> Tensor:
         """u (...) of field points (..., 3): linear in the depth along the axis of the camera."""
         return (cameras.depth(self.to_world(points), frame) - self.near) / (self.far - self.near)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from semflow.encoders.features import FrameFeatures
-from semflow.fields.aggregation import SurfaceCues
 from semflow.fields.flow import Timeline
+from semflow.fields.track_scene import SurfaceCues
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
 

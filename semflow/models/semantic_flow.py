@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,12 +17,13 @@ from semflow.encoders.frozen import seeded
 from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding
 from semflow.encoders.reduction import reduce_channels
 from semflow.encoders.sampling import read_map
-from semflow.fields.aggregation import FlowAttentionAggregator, FrameMap, SurfaceCues, TrackScene
-from semflow.fields.chunks import joined, rays_in_parts
+from semflow.fields.aggregation import FlowAttentionAggregator, FlowFeatures, FrameMap
+from semflow.fields.chunks import joined, rays_in_parts, rows_of, separated
 from semflow.fields.dynamic import DynamicField
-from semflow.fields.flow import FlowNetwork, Timeline
+from semflow.fields.flow import FlowNetwork, Timeline, at_time
 from semflow.fields.solid import Solid
 from semflow.fields.static import StaticField
+from semflow.fields.track_scene import SurfaceCues, TrackScene
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
 from semflow.models.parts import build_aggregator, build_code_mlp
@@ -191,30 +193,34 @@ class SemanticFlow(nn.Module):
             rgb, logits = self.static.appearance(solid, view_dirs)
         return rgb.float(), logits.float()
 
-    def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
-        """Dynamic field at the points of a track (N = rays * S), some rays at a time."""
+    def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, tracks: Sequence[FlowTrack], rays: Sequence[int]
+                        ) -> list[FieldSamples]:
+        """Dynamic field at the points of tracks (each N = rays * S), asked together, some rays at a time."""
         found = []
-        for part, count in rays_in_parts(self.dynamic.encoding.part_points, track, rays):
+        for part in rays_in_parts(self.dynamic.encoding.part_points, tracks, rays):
             if self.recompute and torch.is_grad_enabled():
-                found.append(checkpoint(
-                    self.query_dynamic, scene, maps, part, count, use_reentrant=False, preserve_rng_state=False))
+                found.append(checkpoint(self.query_dynamic, scene, maps, part, use_reentrant=False, preserve_rng_state=False))
             else:
-                found.append(self.query_dynamic(scene, maps, part, count))
-        return joined(found)
+                found.append(self.query_dynamic(scene, maps, part))
+        return separated(joined(found), [len(track.positions[0]) for track in tracks])
 
-    def query_dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> FieldSamples:
-        """Aggregate the features of a track and query the dynamic field."""
-        features = self.aggregator(track, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), rays)
-        with self.autocast(track.positions[0]):
-            samples = self.dynamic(track.positions[0], track.frame, scene.timeline, maps.code, features, scene.index)
-        return self.scaled(samples)
+    def query_dynamic(self, scene: SceneContext, maps: ReadyMaps, part: list[tuple[FlowTrack, int]]) -> FieldSamples:
+        """Aggregate the features of tracks, each with the number of its rays, and query the dynamic field."""
+        coordinates, features = self.along_the_flow(scene, maps, *zip(*part))
+        with self.autocast(coordinates):
+            return self.scaled(self.dynamic(coordinates, maps.code, features, scene.index))
 
     def dynamic_solid(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, rays: int) -> Solid:
-        """The first half of `dynamic_samples`: densities and blending."""
-        features = self.aggregator(track, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), rays)
-        points = track.positions[0]
-        with self.autocast(points):
-            return self.activated(self.dynamic.solid(points, track.frame, scene.timeline, maps.code, features, scene.index))
+        """The first half of `dynamic_samples`, of one track: densities and blending."""
+        coordinates, features = self.along_the_flow(scene, maps, [track], [rays])
+        with self.autocast(coordinates):
+            return self.activated(self.dynamic.solid(coordinates, maps.code, features, scene.index))
+
+    def along_the_flow(self, scene: SceneContext, maps: ReadyMaps, tracks: Sequence[FlowTrack], rays: Sequence[int]
+                       ) -> tuple[Tensor, FlowFeatures]:
+        """Coordinates (N, 4) of the points of tracks, one after the other, and what the video shows along them."""
+        features = self.aggregator(tracks, maps.dynamic, TrackScene(scene.cameras, scene.space, scene.cues), sum(rays))
+        return rows_of([at_time(track.positions[0], track.frame, scene.timeline) for track in tracks]), features
 
     def dynamic_appearance(self, solid: Solid) -> tuple[Tensor, Tensor]:
         """The second half: colours (N, 3) and logits (N, K)."""
@@ -259,7 +265,12 @@ class SemanticFlow(nn.Module):
 
     def track(self, scene: SceneContext, maps: ReadyMaps, points: Tensor, frame: int, length: int | None = None) -> FlowTrack:
         """Flow track of N points (N, 3) of an integer frame."""
-        return self.flow.track(points, frame, length or self.config.flow_length, scene.timeline, maps.code, scene.index)
+        return self.tracks(scene, maps, [(points, frame)], length)[0]
+
+    def tracks(self, scene: SceneContext, maps: ReadyMaps, starts: Sequence[tuple[Tensor, int]], length: int | None = None
+               ) -> list[FlowTrack]:
+        """Flow tracks of points (N, 3), each with their integer frame."""
+        return self.flow.tracks(starts, length or self.config.flow_length, scene.timeline, maps.code, scene.index)
 
 
 def of_frames(maps: Tensor, frames: list[int]) -> Tensor:

@@ -121,12 +121,7 @@ class Renderer:
             parts["static"] = static
             parts["static_view"] = composite(static, u, distances, self.sampling.density_prior)
         if branches.any_dynamic:
-            track = self.model.track(scene, maps, points.flatten(0, 1), batch.frame, self.track_length())
-            dynamic = self.dynamic(scene, maps, track, u, noise_of(draws.dynamic, own))
-            parts |= {"track": track, "dynamic": dynamic}
-            parts["dynamic_view"] = composite(dynamic, u, distances, self.sampling.density_prior)
-            if branches.warped:
-                parts["neighbours"] = self.neighbours(scene, maps, whole, track, u, distances, draws.moved)
+            parts |= self.dynamic(scene, maps, whole, points.flatten(0, 1), u, distances, draws)
         if branches.full:
             parts["full"], parts["dynamic_share"] = composite_blended(
                 parts["static"], parts["dynamic"], u, distances, self.sampling.density_prior)
@@ -187,11 +182,42 @@ class Renderer:
             found = self.model.static_samples(scene, maps, points.flatten(0, 1), dirs, source)
         return self.noisy(found.on_rays(rays, samples), noise)
 
-    def dynamic(self, scene: SceneContext, maps: ReadyMaps, track: FlowTrack, u: Tensor, noise: Tensor | None) -> FieldSamples:
-        """(R, S) dynamic samples at the points of a track, those at u (R, S) of their rays, with noise or None."""
+    def dynamic(self, scene: SceneContext, maps: ReadyMaps, whole: RayBatch, points: Tensor, u: Tensor, distances: Tensor,
+                draws: Draws) -> dict[str, object]:
+        """The dynamic part of the outputs, at points (R * S, 3) of this rank's rays: u and distances (R, S).
+
+        The dynamic field is asked once for the rays of this frame and for those that are rendered warped as well, on all
+        of the rays or on the moving ones.
+        """
+        first = self.first_warped(whole)
+        chosen = slice(len(range(first)[own_rows()]), None)
+        track = self.model.track(scene, maps, points, whole.frame, self.track_length())
+        moved = self.moved_tracks(scene, maps, whole, track, chosen.start * u.shape[1])
+        own = own_rows(first)
+        noise = [noise_of(draws.dynamic, own_rows()), *(noise_of(draws.moved[offset], own) for offset in moved)]
+        here, *warped = self.dynamic_samples(scene, maps, [track, *moved.values()], [u, *(u[chosen] for _ in moved)], noise)
+        density_prior = self.sampling.density_prior
+        neighbours = {
+            offset: Neighbour(chosen, samples, composite(samples, u[chosen], distances[chosen], density_prior), moved[offset])
+            for offset, samples in zip(moved, warped)}
+        return {"track": track, "dynamic": here, "dynamic_view": composite(here, u, distances, density_prior),
+                "neighbours": neighbours}
+
+    def moved_tracks(self, scene: SceneContext, maps: ReadyMaps, whole: RayBatch, track: FlowTrack, first: int
+                     ) -> dict[int, FlowTrack]:
+        """Tracks that start where the points of a track, from number `first` on, are at t-1 and at t+1."""
+        offsets = self.warped_offsets(scene.frames, whole)
+        if not offsets:
+            return {}
+        starts = [(track.positions[offset][first:], whole.frame + offset) for offset in offsets]
+        return dict(zip(offsets, self.model.tracks(scene, maps, starts, self.track_length())))
+
+    def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, tracks: list[FlowTrack], u: list[Tensor],
+                        noise: list[Tensor | None]) -> list[FieldSamples]:
+        """(R, S) dynamic samples at the points of tracks, those at u (R, S) of their rays, with noise (R, S) or None."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.dynamic_frozen):
-            found = self.model.dynamic_samples(scene, maps, track, len(u))
-        return self.noisy(found.on_rays(*u.shape), noise)
+            found = self.model.dynamic_samples(scene, maps, tracks, [len(part) for part in u])
+        return [self.noisy(samples.on_rays(*part.shape), drawn) for samples, part, drawn in zip(found, u, noise)]
 
     def noisy(self, samples: FieldSamples, noise: Tensor | None) -> FieldSamples:
         """Add normal noise (R, S) to the raw densities (R, S)."""
@@ -199,22 +225,6 @@ class Renderer:
             return samples
         density = samples.density + self.sampling.density_noise * noise
         return FieldSamples(density, samples.rgb, samples.logits, samples.blend)
-
-    def neighbours(self, scene: SceneContext, maps: ReadyMaps, whole: RayBatch, track: FlowTrack, u: Tensor,
-                   distances: Tensor, noise: dict[int, Tensor | None]) -> dict[int, Neighbour]:
-        """The warped renderings that exist for this frame, on all of this rank's rays or on the moving ones."""
-        first = self.first_warped(whole)
-        chosen = slice(len(range(first)[own_rows()]), None)
-        near_u = u[chosen]
-        found = {}
-        for offset in self.warped_offsets(scene.frames, whole):
-            moved = track.positions[offset][chosen.start * u.shape[1] :]
-            moved_track = self.model.track(scene, maps, moved, whole.frame + offset, self.track_length())
-            of_share = noise_of(noise[offset], own_rows(first))
-            samples = self.dynamic(scene, maps, moved_track, near_u, of_share)
-            rendering = composite(samples, near_u, distances[chosen], self.sampling.density_prior)
-            found[offset] = Neighbour(rays=chosen, samples=samples, rendering=rendering, track=moved_track)
-        return found
 
 
 def noise_of(noise: Tensor | None, own: slice) -> Tensor | None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -144,3 +145,18 @@ def test_commands_that_cannot_share_their_work_refuse_several_processes(command,
     assert cli.main(["check", "x"]) == 2 and "check: works in one process" in error_line(capsys)
     monkeypatch.setattr(cli, "SHARED_COMMANDS", ("check",))
     assert cli.main(["check", "x"]) == 0
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(), reason="only Linux has large pages of this kind")
+@pytest.mark.parametrize("asked", ["", "0"])
+def test_large_tensors_lie_in_large_pages_unless_the_environment_says_otherwise(asked):
+    """`hg` marks the memory for which they were asked."""
+    code = (
+        "from semflow.cli.main import main; main(['--help']); import torch; kept = torch.ones(2**24);"
+        "print(sum('hg' in line.split() for line in open('/proc/self/smaps') if line.startswith('VmFlags')))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    if asked:
+        environment["THP_MEM_ALLOC_ENABLE"] = asked
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (int(found.stdout.split()[-1]) > 0) == (asked != "0")

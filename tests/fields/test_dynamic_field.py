@@ -6,7 +6,7 @@ import torch
 from semflow.encoders.positional import FrequencyEncoding
 from semflow.fields.aggregation import FlowFeatures
 from semflow.fields.dynamic import DynamicField
-from semflow.fields.flow import Timeline
+from semflow.fields.flow import Timeline, at_time
 
 POINTS, WIDTH, MOTION, FRAMES = 6, 8, 5, 4
 
@@ -32,7 +32,7 @@ def features() -> FlowFeatures:
 
 
 def evaluate(made: DynamicField, given: FlowFeatures, frame: float = 1, frames: int = FRAMES):
-    return made(random(POINTS, 3), frame, Timeline(frames), random(3), given)
+    return made(at_time(random(POINTS, 3), frame, Timeline(frames)), random(3), given)
 
 
 @pytest.mark.parametrize("classes", [2, 7, 150])
@@ -42,7 +42,7 @@ def test_shapes_and_ranges_with_and_without_features(classes, neighbours, motion
     given = FlowFeatures(given.current * 50, given.neighbours if neighbours else None, given.motion if motion else None)
     for found in (
         evaluate(field(classes, neighbours, motion), given),
-        field(classes, False, 0, 0, 0)(random(POINTS, 3), 1, Timeline(FRAMES), torch.zeros(0), FlowFeatures()),
+        field(classes, False, 0, 0, 0)(random(POINTS, 4), torch.zeros(0), FlowFeatures()),
     ):
         assert found.density.shape == found.blend.shape == (POINTS,)
         assert found.rgb.shape == (POINTS, 3) and found.logits.shape == (POINTS, classes)
@@ -92,18 +92,18 @@ def test_the_encoding_sees_the_normalised_time(monkeypatch):
 def test_time_and_clip_code_matter():
     made, given = field(), features()
     now, later = evaluate(made, given, 1), evaluate(made, given, 2)
-    other = made(random(POINTS, 3), 1, Timeline(FRAMES), -random(3), given)
+    other = made(at_time(random(POINTS, 3), 1, Timeline(FRAMES)), -random(3), given)
     assert not torch.allclose(now.density, later.density) and not torch.allclose(now.density, other.density)
 
 
 def test_gradients_agree_with_finite_differences_and_reach_every_parameter():
     made, given = field(), [value.requires_grad_() for value in vars(features()).values()]
-    points, code = random(POINTS, 3).requires_grad_(), random(3).requires_grad_()
+    coordinates, code = random(POINTS, 4).requires_grad_(), random(3).requires_grad_()
 
-    def outputs(p, c, *values):
-        return tuple(vars(made(p, 1, Timeline(FRAMES), c, FlowFeatures(*values))).values())
+    def outputs(at, c, *values):
+        return tuple(vars(made(at, c, FlowFeatures(*values))).values())
 
-    assert torch.autograd.gradcheck(outputs, (points, code, *given), fast_mode=True)
-    sum(value.square().sum() for value in outputs(points, code, *given)).backward()
+    assert torch.autograd.gradcheck(outputs, (coordinates, code, *given), fast_mode=True)
+    sum(value.square().sum() for value in outputs(coordinates, code, *given)).backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

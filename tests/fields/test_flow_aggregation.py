@@ -6,18 +6,13 @@ import pytest
 import torch
 
 from semflow.fields.aggregation import (
-    CUE_CHANNELS,
-    CUE_SCALES,
     FlowAggregator,
     FlowAttentionAggregator,
     FrameMap,
     MeanAggregator,
     PointAggregator,
-    SurfaceCues,
-    TrackScene,
-    locate,
-    surface_cues,
 )
+from semflow.fields.track_scene import CUE_CHANNELS, CUE_SCALES, SurfaceCues, TrackScene, locate, surface_cues
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import make_space
 from semflow.records import FlowTrack
@@ -76,7 +71,7 @@ def every_aggregator(cues=False, gradient=True, channels=CHANNELS) -> list[FlowA
 
 def run(aggregator: FlowAggregator, track: FlowTrack, maps: torch.Tensor, scene: TrackScene, rays: int = 3):
     """Features of a track whose frames' maps are `maps` (T, h, w, C)."""
-    return aggregator(track, dict(enumerate(map(FrameMap, maps))), scene, rays)
+    return aggregator([track], dict(enumerate(map(FrameMap, maps))), scene, rays)
 
 
 @dataclass(frozen=True)
@@ -145,8 +140,8 @@ def test_every_position_is_seen_by_the_camera_of_its_own_frame(scene):
     track = random_track(scene, 2)
     for offset, points in track.positions.items():
         expected, _ = scene.cameras.project(scene.space.to_world(points), 2 + offset)
-        uv, visible = locate(points, scene.only(2 + offset))
-        torch.testing.assert_close(uv, expected)
+        uv, visible = locate(points[None], scene.part(slice(2 + offset, 3 + offset)))
+        torch.testing.assert_close(uv[0], expected)
         assert visible.all()
 
 
@@ -162,7 +157,7 @@ def test_projecting_maps_first_equals_reading_first(scene, monkeypatch, kind, gr
         found.append(run(aggregator, track, maps, scene))
         prepared = {frame: aggregator.prepare(cells) for frame, cells in enumerate(maps)}
         assert (prepared[0].own is not None) == first and (prepared[0].other is not None) == (first and kind > 0)
-        found.append(aggregator(track, prepared, scene, 3))
+        found.append(aggregator([track], prepared, scene, 3))
     for name in ("current", "neighbours", "motion"):
         one, *others = (getattr(features, name) for features in found)
         for other in others:
@@ -187,7 +182,7 @@ def test_aggregators_share_one_signature(scene):
 
 def test_without_an_encoder_nothing_is_read(scene):
     aggregator = PointAggregator(0, TRUNK, cues=True, gradient=True)
-    found = aggregator(random_track(scene, 1), {}, scene, 3)
+    found = aggregator([random_track(scene, 1)], {}, scene, 3)
     assert found.current is found.neighbours is found.motion is None and not list(aggregator.parameters())
 
 
@@ -208,6 +203,20 @@ def test_mean_features_by_hand(scene):
         alone = FlowTrack(1, {0: track.positions[0], offset: track.positions[offset]})
         per_frame.append(run(aggregator, alone, maps, scene).neighbours)
     torch.testing.assert_close(run(aggregator, track, maps, scene).neighbours, (per_frame[0] + per_frame[1]) / 2)
+
+
+@pytest.mark.parametrize("channels", [CHANNELS, 24])
+@pytest.mark.parametrize("cues", [False, True])
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_tracks_of_several_frames_at_once_are_those_one_by_one(scene, kind, cues, channels):
+    """Also where one of them ends with the scene and the other does not."""
+    aggregator, maps = every_aggregator(cues, channels=channels)[kind], random_maps(channels)
+    tracks = [random_track(scene, frame) for frame in (1, 0, 3)]
+    together = aggregator(tracks, dict(enumerate(map(FrameMap, maps))), scene, 9)
+    alone = [run(aggregator, track, maps, scene) for track in tracks]
+    for name in ("current", "neighbours", "motion"):
+        if getattr(together, name) is not None:
+            torch.testing.assert_close(getattr(together, name), torch.cat([getattr(one, name) for one in alone]))
 
 
 @pytest.mark.parametrize("frame, absent", [(0, -1), (FRAMES - 1, 1)])
@@ -247,7 +256,7 @@ def test_invisible_neighbours_have_no_influence(scene, kind, where):
     world_track = random_track(scene, 1)
     positions = {o: scene.space.to_world(p) for o, p in world_track.positions.items()}
     positions[1] = torch.where(hidden[:, None], world, positions[1])
-    assert locate(positions[1], plain.only(2))[1].tolist() == (~hidden).tolist()
+    assert locate(positions[1][None], plain.part(slice(2, 3)))[1].tolist() == [(~hidden).tolist()]
     maps = random_maps()
     found = run(aggregator, FlowTrack(1, positions), maps, plain)
     without = run(aggregator, FlowTrack(1, {o: positions[o] for o in (-1, 0)}), maps, plain)
@@ -279,7 +288,8 @@ def test_displacements_are_taken_in_field_space(scene, monkeypatch):
     track = random_track(scene, 1, reach=2)
     run(aggregator, track, random_maps(), scene)
     assert list(track.positions) == [-1, 0, 1, 2]
-    for (offset, points), code in zip(track.positions.items(), seen, strict=True):
+    (codes,) = seen
+    for (offset, points), code in zip(track.positions.items(), codes.split([9, 1, 9, 9]), strict=True):
         torch.testing.assert_close(code[:, :3].expand_as(points), points - track.positions[0])
         torch.testing.assert_close(code[:, 3].expand(9), torch.full((9,), float(offset), dtype=torch.float64))
 
@@ -346,6 +356,6 @@ def test_surface_cues_by_hand(scene):
     expected = torch.stack(
         [torch.tanh(distance / CUE_SCALES[0]), torch.tanh(distance / CUE_SCALES[1]), near, moving, near * moving], dim=1
     )
-    found = surface_cues(scene.only(2), points, uv)
+    (found,) = surface_cues(scene.part(slice(2, 3)), points[None], uv[None])
     assert found.shape == (2, CUE_CHANNELS)
     torch.testing.assert_close(found, expected)

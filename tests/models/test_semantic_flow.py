@@ -187,7 +187,7 @@ def seen_by_the_fields(model: SemanticFlow, index: int) -> list[torch.Tensor]:
     points = torch.rand(5, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     dirs = torch.nn.functional.normalize(points, dim=1)
     static = model.static_samples(scene, maps, points, dirs, 0)
-    dynamic = model.dynamic_samples(scene, maps, model.track(scene, maps, points, 1, length=1), rays=5)
+    dynamic = model.dynamic_samples(scene, maps, [model.track(scene, maps, points, 1, length=1)], rays=[5])[0]
     return [static.density, static.logits, dynamic.density, dynamic.logits, model.flow.velocity(points, 1, Timeline(4), maps.code, index)]
 
 
@@ -270,7 +270,7 @@ def test_class_counts(classes):
     scene = tiny_context(model)
     points = torch.rand(4, 3) - 0.5
     maps = model.ready_maps(scene, [0, 1, 2], [])
-    assert model.dynamic_samples(scene, maps, model.track(scene, maps, points, 1), 2).logits.shape == (4, classes)
+    assert model.dynamic_samples(scene, maps, [model.track(scene, maps, points, 1)], [2])[0].logits.shape == (4, classes)
     assert model.static_samples(scene, maps, points, points, 0).logits.shape == (4, classes)
 
 

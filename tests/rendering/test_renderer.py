@@ -35,7 +35,7 @@ def render(model, scene, frame=1, branches=EVERYTHING, batch=None, seed=0, froze
 
 
 def calls(monkeypatch, model, *paths: str) -> dict[str, int]:
-    """Count the calls of parts of the model, `paths` like `flow.velocity`."""
+    """Count the calls of parts of the model, `paths` like `flow.velocities`."""
     counts = dict.fromkeys(paths, 0)
 
     def watch(path):
@@ -93,25 +93,25 @@ def test_a_static_step_touches_neither_the_dynamic_field_nor_the_flow(monkeypatc
         (Branches(dynamic=True), 1, 0, 1),
         (Branches(full=True), 1, 1, 1),
         (Branches(dynamic=True, track=True), 1, 0, 1),
-        (Branches(full=True, neighbours=True), 3, 1, 3),
-        (EVERYTHING, 3, 1, 3),
+        (Branches(full=True, neighbours=True), 1, 1, 2),  # the warped points are asked together with those of the frame
+        (EVERYTHING, 1, 1, 2),
     ],
 )
 def test_fields_are_queried_as_often_as_the_branches_need(monkeypatch, model, scene, branches, dynamic, static, tracks):
-    counts = calls(monkeypatch, model, "dynamic.forward", "static.forward", "flow.track")
+    counts = calls(monkeypatch, model, "dynamic.forward", "static.forward", "flow.tracks")
     render(model, scene, branches=branches)
-    assert counts == {"dynamic.forward": dynamic, "static.forward": static, "flow.track": tracks}
+    assert counts == {"dynamic.forward": dynamic, "static.forward": static, "flow.tracks": tracks}
 
 
 def test_no_flow_is_computed_where_nothing_reads_it(monkeypatch):
     model = tiny_model(aggregator="point")
     scene = tiny_context(model)
-    counts = calls(monkeypatch, model, "flow.velocity")
+    counts = calls(monkeypatch, model, "flow.velocities")
     render(model, scene, branches=Branches(full=True))
-    assert counts["flow.velocity"] == 0
+    assert counts["flow.velocities"] == 0
     found = render(model, scene, branches=Branches(full=True, track=True))
-    # two sub-steps in two directions that share the first
-    assert counts["flow.velocity"] == 3 and list(found.track.positions) == [-1, 0, 1]
+    # two sub-steps: both directions share the first, and take the second together
+    assert counts["flow.velocities"] == 2 and list(found.track.positions) == [-1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_warped_renderings_are_the_neighbour_at_the_moved_points_along_the_same_
     assert neighbour.track.frame == 1 + offset
     track = model.track(scene, maps, moved, 1 + offset)
     assert set(track.positions) == {o for o in (-1, 0, 1) if 0 <= 1 + offset + o <= 3} == set(neighbour.track.positions)
-    samples = model.dynamic_samples(scene, maps, track, RAYS).on_rays(RAYS)
+    samples = model.dynamic_samples(scene, maps, [track], [RAYS])[0].on_rays(RAYS)
     torch.testing.assert_close(neighbour.samples.logits, samples.logits)
     expected = composite(samples, found.u, sample_distances(found.u, batch.rays.directions))
     torch.testing.assert_close(neighbour.rendering.rgb, expected.rgb)
