@@ -168,7 +168,7 @@ def test_tasks_in_the_fast_form_label_the_published_frames(name):
     task, data = config_from_file(TASKS / f"{name}.txt"), config_from_file(PAPER / f"{name}.txt").data
     assert (task.data.labelled_frames, task.data.color_frames) == (data.labelled_frames, data.color_frames)
     laptop = config_from_file(CONFIGS / "laptop.txt")
-    steps = {"model.flow_substeps"} if name.startswith("tracking") else set()  # as published there
+    steps = {"model.flow_substeps"} if name.startswith(("tracking", "completion")) else set()  # as published there
     assert set(config_differences(laptop, task)) == {"out", "data.labelled_frames", "data.color_frames"} | steps
 
 
