@@ -169,7 +169,7 @@ class FlowTrack:
     Attributes:
         frame: the integer frame of the points themselves.
         positions: offset in frames -> (N, 3) field-space points, in the order of time. Offset 0 is always there;
-            a neighbour outside the scene's frames is absent.
+            a neighbour outside the scene's frames is absent. The frames follow each other.
     """
 
     frame: int

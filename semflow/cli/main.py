@@ -26,7 +26,7 @@ COMMANDS = ("train", "evaluate", "render", "edit", "track", "reproduce", "check"
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 TORCH_SETTINGS = {  # read when torch is imported, or at its first tensor; what the environment says wins
     "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # operators that torch lacks on Apple GPUs run on the CPU
-    "THP_MEM_ALLOC_ENABLE": "1",  # tensors of megabytes on Linux lie in large pages: a tenth off a training step
+    "THP_MEM_ALLOC_ENABLE": "1",  # tensors of megabytes lie in large pages on Linux; see docs/benchmarks.md
 }
 
 

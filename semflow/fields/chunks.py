@@ -47,11 +47,11 @@ def rows_of(parts: Sequence[Tensor]) -> Tensor:
 
 def rays_in_parts(size: int, tracks: Sequence[FlowTrack], rays: Sequence[int]) -> list[list[tuple[FlowTrack, int]]]:
     """Tracks of the points of some rays (N = rays * S), and how many rays each, in parts of whole rays of about `size`
-    points. A part may hold rays of several tracks, and follows the one before.
+    points on a CPU. A part may hold rays of several tracks, and follows the one before.
     """
-    pieces = [piece for track, count in zip(tracks, rays) for piece in pieces_of(size, track, count)]
     if tracks[0].positions[0].device.type != "cpu":
-        return [pieces]
+        return [list(zip(tracks, rays))]
+    pieces = [piece for track, count in zip(tracks, rays) for piece in pieces_of(size, track, count)]
     parts: list[list[tuple[FlowTrack, int]]] = []
     room = 0
     for track, count in pieces:
@@ -65,9 +65,9 @@ def rays_in_parts(size: int, tracks: Sequence[FlowTrack], rays: Sequence[int]) -
 
 
 def pieces_of(size: int, track: FlowTrack, rays: int) -> list[tuple[FlowTrack, int]]:
-    """A track in pieces of whole rays of about `size` points on a CPU, with their rays."""
+    """A track in pieces of whole rays of about `size` points, with their rays."""
     points = track.positions[0]
-    if points.device.type != "cpu" or len(points) <= size:
+    if len(points) <= size:
         return [(track, rays)]
     per_ray = len(points) // rays
     size = max(1, size // per_ray) * per_ray

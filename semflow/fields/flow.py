@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -97,15 +98,13 @@ class FlowNetwork(nn.Module):
 
     def velocities(self, places: Sequence[tuple[Tensor, float]], timeline: Timeline, code: Tensor, scene: int = 0) -> list[Tensor]:
         """`velocity` of several points (N, 3), each with a time, in one call of the network."""
-        coordinates = rows_of([at_time(points, time, timeline) for points, time in places])
-        found = in_parts(self.encoding.part_points, lambda part: self.kept(part, code, scene), coordinates)
+        coordinates = [at_time(points, time, timeline) for points, time in places]
+        size = self.encoding.part_points
+        if self.recompute and torch.is_grad_enabled():  # one after the other: so much less is there again at a time
+            again = partial(checkpoint, self.at_coordinates, use_reentrant=False, preserve_rng_state=False)
+            return [in_parts(size, lambda part: again(part, code, scene), own) for own in coordinates]
+        found = in_parts(size, lambda part: self.at_coordinates(part, code, scene), rows_of(coordinates))
         return list(found.split([len(points) for points, _ in places]))
-
-    def kept(self, coordinates: Tensor, code: Tensor, scene: int) -> Tensor:
-        """(N, 3) velocities at coordinates (N, 4), their activations kept for the backward pass or computed again there."""
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.at_coordinates, coordinates, code, scene, use_reentrant=False, preserve_rng_state=False)
-        return self.at_coordinates(coordinates, code, scene)
 
     def at_coordinates(self, coordinates: Tensor, code: Tensor, scene: int) -> Tensor:
         """(N, 3) velocities at coordinates (N, 4)."""

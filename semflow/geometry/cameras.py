@@ -71,8 +71,14 @@ class Cameras:
         return self.c2w[frame, :, 3]
 
     def to_camera(self, points_world: Tensor, frame: int | None) -> Tensor:
-        """World points (..., 3) in the frame of camera `frame`; None: points (T, N, 3), each row's in that of its own camera."""
+        """World points (..., 3) in the frame of camera `frame`; None: points (T, N, 3), each row's in that of its own camera.
+
+        Raises:
+            ValueError: there are not as many rows as cameras.
+        """
         if frame is None:
+            if len(points_world) != len(self):
+                raise ValueError(f"points of {len(points_world)} cameras, but {len(self)} cameras")
             return (points_world - self.c2w[:, None, :, 3]) @ self.c2w[:, :, :3]
         return (points_world - self.center(frame)) @ self.c2w[frame, :, :3]
 

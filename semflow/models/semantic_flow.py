@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -195,13 +196,16 @@ class SemanticFlow(nn.Module):
 
     def dynamic_samples(self, scene: SceneContext, maps: ReadyMaps, tracks: Sequence[FlowTrack], rays: Sequence[int]
                         ) -> list[FieldSamples]:
-        """Dynamic field at the points of tracks (each N = rays * S), asked together, some rays at a time."""
-        found = []
-        for part in rays_in_parts(self.dynamic.encoding.part_points, tracks, rays):
-            if self.recompute and torch.is_grad_enabled():
-                found.append(checkpoint(self.query_dynamic, scene, maps, part, use_reentrant=False, preserve_rng_state=False))
-            else:
-                found.append(self.query_dynamic(scene, maps, part))
+        """Dynamic field at the points of tracks (each N = rays * S), asked together, some rays at a time.
+
+        What is computed again in the backward pass is asked one track after the other: less is there again at a time.
+        """
+        parts = rays_in_parts(self.dynamic.encoding.part_points, tracks, rays)
+        if self.recompute and torch.is_grad_enabled():
+            again = partial(checkpoint, self.query_dynamic, use_reentrant=False, preserve_rng_state=False)
+            found = [again(scene, maps, [piece]) for part in parts for piece in part]
+        else:
+            found = [self.query_dynamic(scene, maps, part) for part in parts]
         return separated(joined(found), [len(track.positions[0]) for track in tracks])
 
     def query_dynamic(self, scene: SceneContext, maps: ReadyMaps, part: list[tuple[FlowTrack, int]]) -> FieldSamples:

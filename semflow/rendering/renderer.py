@@ -201,7 +201,7 @@ class Renderer:
             offset: Neighbour(chosen, samples, composite(samples, u[chosen], distances[chosen], density_prior), moved[offset])
             for offset, samples in zip(moved, warped)}
         return {"track": track, "dynamic": here, "dynamic_view": composite(here, u, distances, density_prior),
-                "neighbours": neighbours}
+                "neighbours": neighbours if self.branches.warped else None}
 
     def moved_tracks(self, scene: SceneContext, maps: ReadyMaps, whole: RayBatch, track: FlowTrack, first: int
                      ) -> dict[int, FlowTrack]:

@@ -48,9 +48,9 @@ def visible_points(scene: TrackScene, frame: int, count: int = 9) -> torch.Tenso
     return scene.space.from_world(world)
 
 
-def random_track(scene: TrackScene, frame: int, reach: int = 1) -> FlowTrack:
+def random_track(scene: TrackScene, frame: int, reach: int = 1, count: int = 9) -> FlowTrack:
     """A track with small steps; neighbours outside the scene are absent."""
-    points = visible_points(scene, frame)
+    points = visible_points(scene, frame, count)
     offsets = [o for o in range(-reach, reach + 1) if 0 <= frame + o < FRAMES]
     return FlowTrack(frame, {o: points + 0.02 * o * torch.randn_like(points) if o else points for o in offsets})
 
@@ -138,11 +138,12 @@ def test_features_along_a_true_flow_land_on_the_same_surface_point(scene, frame,
 
 def test_every_position_is_seen_by_the_camera_of_its_own_frame(scene):
     track = random_track(scene, 2)
-    for offset, points in track.positions.items():
-        expected, _ = scene.cameras.project(scene.space.to_world(points), 2 + offset)
-        uv, visible = locate(points[None], scene.part(slice(2 + offset, 3 + offset)))
-        torch.testing.assert_close(uv[0], expected)
-        assert visible.all()
+    points = torch.stack(list(track.positions.values()))
+    uv, visible = locate(points, scene.part(slice(1, 4)))
+    assert visible.all()
+    for row, offset in enumerate(track.positions):
+        expected, _ = scene.cameras.project(scene.space.to_world(points[row]), 2 + offset)
+        torch.testing.assert_close(uv[row], expected)
 
 
 @pytest.mark.parametrize("cues", [False, True])
@@ -207,13 +208,14 @@ def test_mean_features_by_hand(scene):
 
 @pytest.mark.parametrize("channels", [CHANNELS, 24])
 @pytest.mark.parametrize("cues", [False, True])
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
 def test_tracks_of_several_frames_at_once_are_those_one_by_one(scene, kind, cues, channels):
     """Also where one of them ends with the scene and the other does not."""
-    aggregator, maps = every_aggregator(cues, channels=channels)[kind], random_maps(channels)
-    tracks = [random_track(scene, frame) for frame in (1, 0, 3)]
-    together = aggregator(tracks, dict(enumerate(map(FrameMap, maps))), scene, 9)
-    alone = [run(aggregator, track, maps, scene) for track in tracks]
+    kinds = [*every_aggregator(cues, channels=channels), attention(cues=cues, channels=channels, ray_attention=True)]
+    aggregator, maps = kinds[kind], random_maps(channels)
+    tracks = [random_track(scene, frame, count=3 * rays) for frame, rays in ((1, 3), (0, 1), (3, 2))]
+    together = aggregator(tracks, dict(enumerate(map(FrameMap, maps))), scene, 6)
+    alone = [run(aggregator, track, maps, scene, rays) for track, rays in zip(tracks, (3, 1, 2))]
     for name in ("current", "neighbours", "motion"):
         if getattr(together, name) is not None:
             torch.testing.assert_close(getattr(together, name), torch.cat([getattr(one, name) for one in alone]))
@@ -359,3 +361,21 @@ def test_surface_cues_by_hand(scene):
     (found,) = surface_cues(scene.part(slice(2, 3)), points[None], uv[None])
     assert found.shape == (2, CUE_CHANNELS)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["ndc", "metric"])
+def test_surface_cues_of_several_frames_are_those_of_each_alone(scene, kind):
+    space = make_space(kind, scene.cameras, clip_to_bounds=False)
+    scene = replace(scene, space=space)
+    world = scene.cameras.lift(torch.rand(9, 2, dtype=torch.float64) * 8 + 4, 2.0 + torch.rand(9, dtype=torch.float64), 2)
+    points = space.from_world(world).expand(3, -1, -1) + 0.01 * torch.randn(3, 9, 3, dtype=torch.float64)
+    uv = torch.rand(3, 9, 2, dtype=torch.float64) * torch.tensor([float(WIDTH), float(HEIGHT)])
+    together = surface_cues(scene.part(slice(1, 4)), points, uv)
+    for row in range(3):
+        (alone,) = surface_cues(scene.part(slice(1 + row, 2 + row)), points[row : row + 1], uv[row : row + 1])
+        torch.testing.assert_close(together[row], alone)
+        if kind == "metric":
+            depth = scene.cameras.depth(space.to_world(points[row]), 1 + row)
+            y, x = uv[row, :, 1].long(), uv[row, :, 0].long()
+            distance = (depth - space.near) / (space.far - space.near) - scene.cues.surface_u[1 + row, y, x]
+            torch.testing.assert_close(together[row, :, 1], torch.tanh(distance / CUE_SCALES[1]))

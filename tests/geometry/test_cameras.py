@@ -83,6 +83,18 @@ def test_project_of_a_point_on_the_ray_is_the_pixel(cameras, frame):
     torch.testing.assert_close(cameras.depth(points, frame), depth)
 
 
+def test_points_of_all_cameras_at_once_are_seen_as_by_each_alone(cameras):
+    uv, depth = pixels_and_depths()
+    points = torch.stack([cameras.lift(uv + frame, depth, frame) for frame in range(3)])
+    projected, in_front = cameras.project(points, None)
+    for frame in range(3):
+        torch.testing.assert_close(projected[frame], uv + frame)
+        torch.testing.assert_close(cameras.depth(points, None)[frame], depth)
+    assert in_front.all()
+    with pytest.raises(ValueError, match="points of 1 cameras, but 3 cameras"):
+        cameras.project(points[:1], None)
+
+
 @pytest.mark.parametrize("frame", [0, 1, 2])
 def test_projection_and_unprojection_agree_with_kornia(cameras, frame):
     theirs = kornia_camera(cameras, frame)

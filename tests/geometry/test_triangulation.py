@@ -147,8 +147,10 @@ def test_the_parameter_of_a_point_on_a_ray_is_its_u(kind):
     cameras = turning_cameras(4)
     space = make_space(kind.split()[0], cameras, clip_to_bounds="clipped" in kind)
     generator = torch.Generator().manual_seed(3)
-    for frame in range(4):
+    points, expected = [], torch.rand(4, 30, 5, generator=generator)
+    for frame, u in enumerate(expected):
         uv = torch.rand(30, 2, generator=generator) * torch.tensor([16.0, 12.0])
-        u = torch.rand(30, 5, generator=generator)
-        found = space.ray_parameter(camera_rays(cameras, space, frame, uv).at(u), cameras, frame)
-        torch.testing.assert_close(found, u, atol=1e-5, rtol=0)
+        points.append(camera_rays(cameras, space, frame, uv).at(u))
+        torch.testing.assert_close(space.ray_parameter(points[-1], cameras, frame), u, atol=1e-5, rtol=0)
+    together = space.ray_parameter(torch.stack(points).flatten(1, 2), cameras, None)
+    torch.testing.assert_close(together, expected.flatten(1, 2), atol=1e-5, rtol=0)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_scene import tiny_context, tiny_model
 from toys import rendered
 
 from semflow.config.parser import config_from_file
@@ -36,3 +37,17 @@ def test_gradients_are_the_same(form):
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 20
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_what_is_computed_again_is_one_track_after_the_other(monkeypatch, recompute):
+    """All tracks at once would all be there again at once."""
+    model = tiny_model(frames=(4,)).set_up(bf16=False, recompute=recompute)
+    scene = tiny_context(model)
+    maps = model.ready_maps(scene, [0, 1, 2, 3], [])
+    asked, query = [], model.query_dynamic
+    monkeypatch.setattr(model, "query_dynamic", lambda scene, maps, part: asked.append(len(part)) or query(scene, maps, part))
+    points = torch.rand(6, 3) - 0.5
+    tracks = model.tracks(scene, maps, [(points, 1), (points, 2)])
+    model.dynamic_samples(scene, maps, tracks, [3, 3])
+    assert asked == ([1, 1] if recompute else [2])

@@ -323,3 +323,19 @@ def test_another_seed_starts_every_network_anew():
     first, second = (tiny_model(seed=seed).state_dict() for seed in (0, 1))
     for part in ("code_mlp", "flow", "aggregator", "static", "dynamic"):
         assert any(not torch.equal(first[name], second[name]) for name in first if name.startswith(part)), part
+
+
+def test_samples_of_tracks_with_other_numbers_of_rays_are_those_of_each_alone():
+    """With an attention along the rays, which has to know them."""
+    model = tiny_model(frames=(4,), ray_attention=True)
+    scene = tiny_context(model)
+    maps = model.ready_maps(scene, [0, 1, 2, 3], [])
+    starts = [(torch.rand(rays * 3, 3) - 0.5, frame) for rays, frame in ((4, 1), (2, 0), (0, 2))]
+    tracks = model.tracks(scene, maps, starts)
+    together = model.dynamic_samples(scene, maps, tracks, [4, 2, 0])
+    for track, rays, found in zip(tracks, (4, 2, 0), together, strict=True):
+        if rays:
+            (alone,) = model.dynamic_samples(scene, maps, [track], [rays])
+            torch.testing.assert_close(found.logits, alone.logits)
+            torch.testing.assert_close(found.density, alone.density)
+        assert len(found.density) == 3 * rays

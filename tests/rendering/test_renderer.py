@@ -67,8 +67,8 @@ def test_a_static_step_touches_neither_the_dynamic_field_nor_the_flow(monkeypatc
         monkeypatch,
         model,
         "dynamic.forward",
-        "flow.velocity",
-        "flow.track",
+        "flow.velocities",
+        "flow.tracks",
         "aggregator.forward",
         "aggregator.project",
         "static.forward",
@@ -76,8 +76,8 @@ def test_a_static_step_touches_neither_the_dynamic_field_nor_the_flow(monkeypatc
     found = render(model, scene, branches=LossSet(PAPER_STATIC_LOSSES, False).branches)
     assert counts == {
         "dynamic.forward": 0,
-        "flow.velocity": 0,
-        "flow.track": 0,
+        "flow.velocities": 0,
+        "flow.tracks": 0,
         "aggregator.forward": 0,
         "aggregator.project": 0,
         "static.forward": 1,
@@ -85,6 +85,12 @@ def test_a_static_step_touches_neither_the_dynamic_field_nor_the_flow(monkeypatc
     assert found.static_view is not None
     for name in ("dynamic", "dynamic_view", "full", "dynamic_share", "track", "neighbours"):
         assert getattr(found, name) is None
+
+
+@pytest.mark.parametrize("branches", [Branches(dynamic=True), Branches(full=True, track=True)])
+def test_without_warped_renderings_there_are_no_neighbours(model, scene, branches):
+    """None, not an empty mean that a loss would take for one."""
+    assert render(model, scene, branches=branches).neighbours is None
 
 
 @pytest.mark.parametrize(
