@@ -95,7 +95,7 @@ class Tracker:
         for step in (-1, 1):
             points = self.context.space.from_world(here)
             for time in range(start + step, self.frames if step > 0 else -1, step):
-                points = self.advect(points, time - step, step)
+                points = self.on_surface(self.advect(points, time - step, step), time)
                 places[time] = torch.where(moving[:, None], self.context.space.to_world(points), here)
         points_world = torch.stack([places[time] for time in range(self.frames)], dim=1)
         seen = [self.seen(points_world[:, time], time) for time in range(self.frames)]
@@ -106,6 +106,17 @@ class Tracker:
         """Where the field-space points (P, 3) of a time are one step later (1) or earlier (-1)."""
         code = self.renderer.ready_maps(self.scene).code
         return self.renderer.model.flow.advect(points, time, step, self.context.timeline, code, self.context.index)
+
+    def on_surface(self, points: Tensor, time: int) -> Tensor:
+        """Field-space points (P, 3) of a time, those that are visible on what moves put onto its surface.
+
+        What is seen lies on a surface: errors of the flow along the line of sight do not add up over the frames.
+        """
+        view, camera = self.view(time), self.watching[time]
+        uv, visible = self.seen(self.context.space.to_world(points), time)
+        met = visible & (read_nearest(view.dynamic_opacity, uv) > MOVING_SHARE)
+        surface = self.context.space.from_world(self.cameras.lift(uv, read_nearest(view.depth, uv), camera))
+        return torch.where(met[:, None], surface, points)
 
     def seen(self, points_world: Tensor, time: int) -> tuple[Tensor, Tensor]:
         """Pixels (P, 2) of the points (P, 3) at a time, and whether (P,) they are visible."""

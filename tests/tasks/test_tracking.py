@@ -7,10 +7,12 @@ from toys import StandInModel, context_of, sliding_cameras
 
 from semflow.config.schema import RenderConfig
 from semflow.rendering.model_renderer import ModelRenderer
+from semflow.tasks import tracking
 from semflow.tasks.tracking import Tracker, grid_pixels, joined_tracks, save_tracks
 from semflow.utils.errors import ConfigError
 
 CAMERAS = sliding_cameras(3, height=18, width=24, focal=30.0)
+DEPTH_STEP = 2.0 / 96  # between the samples of a ray, in NDC: rendered depths are good to that
 BALL, WALL = torch.tensor([[11.5, 7.5]]), torch.tensor([[3.5, 14.5]])
 
 
@@ -25,11 +27,40 @@ def test_a_point_of_the_ball_moves_as_the_ball_does(start):
     tracks = watch.track(start, BALL)
     assert tracks.moving.all() and tracks.start.tolist() == [start]
     places = watch.context.space.from_world(tracks.points_world[0])
-    torch.testing.assert_close(places.diff(dim=0), StandInModel().shift.expand(2, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(places.diff(dim=0), StandInModel().shift.expand(2, 3), atol=2.1 * DEPTH_STEP, rtol=0)
     torch.testing.assert_close(tracks.uv[0, start], BALL[0], atol=1e-3, rtol=0)
     expected = [CAMERAS.project(tracks.points_world[0, time], 1)[0] for time in range(3)]
     torch.testing.assert_close(tracks.uv[0], torch.stack(expected))
     assert tracks.visible[0, start]
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_a_hidden_point_goes_where_the_flow_takes_it(monkeypatch, start):
+    monkeypatch.setattr(tracking, "SAME_DEPTH", 0.0)  # nothing is seen
+    watch = tracker(camera=1)
+    tracks = watch.track(start, BALL)
+    places = watch.context.space.from_world(tracks.points_world[0])
+    torch.testing.assert_close(places.diff(dim=0), StandInModel().shift.expand(2, 3), atol=1e-5, rtol=0)
+
+
+class Drifting(StandInModel):
+    """Its flow takes points off the ball, along the line of sight."""
+
+    def advect(self, points, time, offset, timeline, code, scene=0):
+        return points + offset * (self.shift + torch.tensor([0.0, 0.0, 0.05]))
+
+
+def test_a_visible_point_stays_on_its_surface_although_the_flow_drifts(monkeypatch):
+    def off_the_surface() -> torch.Tensor:
+        renderer = ModelRenderer(Drifting(), {"toy": context_of(CAMERAS)}, RenderConfig(samples=96, occupancy=0))
+        watch = Tracker(renderer, "toy", 1)
+        places = watch.context.space.from_world(watch.track(0, BALL).points_world[0])
+        centres = Drifting().centre + torch.arange(3)[:, None] * Drifting().shift
+        return ((places - centres).norm(dim=-1) - Drifting().radius).abs()
+
+    assert (off_the_surface() < 1.5 * DEPTH_STEP).all()
+    monkeypatch.setattr(Tracker, "on_surface", lambda self, points, time: points)
+    assert off_the_surface()[2] > 3 * DEPTH_STEP
 
 
 def test_a_point_of_the_wall_rests_and_is_seen_by_the_camera_of_each_time():
