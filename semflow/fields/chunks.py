@@ -17,8 +17,7 @@ from semflow.records import FieldSamples, FlowTrack
 
 def in_parts(size: int, function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
     """function(*tensors) (N, ...) of tensors (N, ...) or None, computed in parts of `size` points on a CPU."""
-    parts = split(size, *tensors)
-    return function(*parts[0]) if len(parts) == 1 else torch.cat([function(*part) for part in parts])
+    return rows_of([function(*part) for part in split(size, *tensors)])
 
 
 def samples_in_parts(size: int, function: Callable[..., FieldSamples], *tensors: Tensor | None) -> FieldSamples:
