@@ -40,7 +40,9 @@ class Balls(StandInModel):
 
 
 class ByClass:
-    """Groups are classes."""
+    """Groups are classes; nothing is known of things."""
+
+    things = ()
 
     def groups(self, points, logits, frame):
         assert frame is None or isinstance(frame, int)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
 from semflow.models.scene_context import scene_box
 from semflow.records import FieldSamples
 from semflow.rendering.compositing import alpha_from_density
 from semflow.rendering.edits import LayerEdit, Membership, faded_alpha
 from semflow.rendering.layers import DynamicQueries, LayerSamples, ask, spread, step_offset
-from semflow.rendering.static_rays import StaticQueries, StaticRays
+from semflow.rendering.outlines import SOLID, Outlines, find_outlines
+from semflow.rendering.static_rays import SampledRays, StaticQueries, StaticRays
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Part:
     """Samples of a field at one frame.
 
     Attributes:
-        share: of this frame in what is shown. samples: N samples, edited. group: (N,) of each.
+        share: of this frame in what is shown. samples: N samples. group: (N,) of each.
     """
 
     share: float
@@ -60,6 +62,9 @@ def moved(points: Tensor, matrix: Tensor | None) -> Tensor:
 class EditedLayer:
     """A layer of the dynamic or the static field.
 
+    What belongs to a thing counts to it only on rays on which the thing is, or at its outline; elsewhere it is haze, which
+    is shown as what belongs to nothing.
+
     Args:
         layer: the edits. membership: what its groups are.
         queries: what asks the field, at the time of the field that is shown. view: the view's field space.
@@ -72,14 +77,22 @@ class EditedLayer:
         self.frames, self.own, self.view = queries.scene.frames, queries.scene.space, view
         self.placed = self.placed_at(time)
         self.box = scene_box(queries.scene.cameras, self.own)
+        self.things = [thing for thing in membership.things if layer.moves and layer.treatment.treats_apart(thing)]
+        self.outlines: Outlines | None = None
+
+    def outlined(self, cameras: Cameras, camera: int, samples: int, at_once: int) -> EditedLayer:
+        """This layer, after its things were looked for in a view; see `find_outlines`."""
+        if self.things:
+            self.outlines = find_outlines(self.solid, cameras, camera, self.view, samples, at_once)
+        return self
 
     def placed_at(self, time: float) -> Placed:
         """Where the things are put at a time of the view."""
         return Placed(self.layer.placed_at(self.layer.clock.at(time, self.frames)), self.own, self.view)
 
-    def points(self, static: StaticRays) -> Tensor:
+    def points(self, sampled: SampledRays) -> Tensor:
         """(R, S, 3) samples where the field is asked for them."""
-        return self.placed.from_view(static.rays.at(static.u))
+        return self.placed.from_view(sampled.rays.at(sampled.u))
 
     def occupied(self, points: Tensor) -> Tensor:
         """(R, S) bool: samples where the layer may be seen; nothing is known of what lies outside the field's box."""
@@ -91,22 +104,54 @@ class EditedLayer:
     def samples(self, static: StaticRays, points: Tensor, wanted: Tensor) -> LayerSamples:
         """The layer at the wanted ones among the samples (R, S), where its field is asked at points (R, S, 3)."""
         chosen, parts, there = self.ask(static, points, wanted)
+        distances = self.distances(static, points)
+        if self.outlines is not None:
+            near = self.outlines.around(static.rays.uv) | self.solid_on(parts, chosen, distances)
+            parts = [replace(part, group=self.without_haze(part.group, near, chosen)) for part in parts]
+        parts = [replace(part, samples=self.layer.treatment.shown(part.samples, part.group)) for part in parts]
         blend = sum(part.share * part.samples.blend for part in parts)
         density = sum(part.share * part.samples.density for part in parts)
-        distances = static.distances if self.placed.stays else self.distances(static, points)
         alpha = alpha_from_density(spread(density, chosen), distances) * spread(blend, chosen)
         alpha, blend = self.faded(alpha, spread(blend, chosen), chosen, parts)
         rgb, logits = mixed_looks(parts)
         return LayerSamples(chosen, alpha, blend, lambda seen: (rgb[seen], logits[seen]),
                             lambda seen: self.displacement(there[seen]))
 
-    def ask(self, static: StaticRays, points: Tensor, wanted: Tensor) -> tuple[Tensor, list[Part], Tensor]:
+    def solid(self, sampled: SampledRays) -> Tensor:
+        """(I, R) bool: things that are there on R rays."""
+        points = self.points(sampled)
+        wanted = self.occupied(points)
+        if not wanted.any():
+            return wanted.new_zeros(len(self.things), len(wanted))
+        chosen, parts, _ = self.ask(sampled, points, wanted)
+        return self.solid_on(parts, chosen, self.distances(sampled, points))
+
+    def solid_on(self, parts: list[Part], chosen: Tensor, distances: Tensor) -> Tensor:
+        """(I, R) bool: things that are there on rays, by what was found at their chosen samples (R, S)."""
+        found = []
+        for thing in self.things:
+            own = [part.share * (part.group == thing.seen) for part in parts]
+            density = sum(share * torch.relu(part.samples.density) for share, part in zip(own, parts))
+            blend = sum(share * part.samples.blend for share, part in zip(own, parts))
+            alpha = alpha_from_density(spread(density, chosen), distances) * spread(blend, chosen)
+            found.append(1.0 - (1.0 - alpha).prod(1) >= SOLID)
+        return torch.stack(found)
+
+    def without_haze(self, group: Tensor, near: Tensor, chosen: Tensor) -> Tensor:
+        """(N,) groups of the chosen samples (R, S): what is of a thing that is not near (I, R) its ray belongs to nothing."""
+        rays = chosen.nonzero()[:, 0]
+        for thing, around in zip(self.things, near):
+            own = (group == thing.seen) | (group == thing.unseen)
+            group = group.masked_fill(own & ~around[rays], thing.rest)
+        return group
+
+    def ask(self, sampled: SampledRays, points: Tensor, wanted: Tensor) -> tuple[Tensor, list[Part], Tensor]:
         """What the field says at the wanted samples: which were asked for (R, S), what they are, where (N, 3)."""
         model = self.queries.model
         if not self.layer.moves:
             there = points[wanted]
             solid = self.queries.solid(there)
-            directions = static.rays.view_dirs[wanted.nonzero()[:, 0]]
+            directions = sampled.rays.view_dirs[wanted.nonzero()[:, 0]]
             looks = model.static_appearance(solid, directions)
             found = FieldSamples(solid.density, *looks, torch.ones_like(solid.density))
             return wanted, [self.part(1.0, found, there, None)], there
@@ -119,14 +164,15 @@ class EditedLayer:
         return chosen, parts, solid.points
 
     def part(self, share: float, samples: FieldSamples, points: Tensor, frame: int | None) -> Part:
-        """Samples of one frame, edited."""
-        group = self.membership.groups(points, samples.logits, frame)
-        return Part(share, self.layer.treatment.shown(samples, group), group)
+        """Samples of one frame, and their groups."""
+        return Part(share, samples, self.membership.groups(points, samples.logits, frame))
 
-    def distances(self, static: StaticRays, points: Tensor) -> Tensor:
+    def distances(self, sampled: SampledRays, points: Tensor) -> Tensor:
         """(R, S) lengths of the samples' intervals where the field is asked: a thing made larger gets no denser."""
-        step = static.rays.directions / static.rays.directions.norm(dim=-1, keepdim=True)
-        ends = static.rays.at(static.u) + static.distances[..., None] * step[:, None]
+        if self.placed.stays:
+            return sampled.distances
+        step = sampled.rays.directions / sampled.rays.directions.norm(dim=-1, keepdim=True)
+        ends = sampled.rays.at(sampled.u) + sampled.distances[..., None] * step[:, None]
         return (self.placed.from_view(ends) - points).norm(dim=-1)
 
     def faded(self, alpha: Tensor, blend: Tensor, chosen: Tensor, parts: list[Part]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ these groups. Things that are shown elsewhere or at another time are layers, eac
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,8 +17,27 @@ from torch import Tensor
 from semflow.records import FieldSamples
 
 
+@dataclass(frozen=True)
+class Thing:
+    """The groups of one thing of the dynamic field.
+
+    Attributes:
+        seen: what cameras see of it. unseen: what lies behind it. rest: what is of its class and belongs to nothing.
+    """
+
+    seen: int
+    unseen: int
+    rest: int
+
+
 class Membership(Protocol):
-    """Tells which group samples belong to."""
+    """Tells which group samples belong to.
+
+    Attributes:
+        things: those of the dynamic field whose haze is told apart from them in every view.
+    """
+
+    things: Sequence[Thing]
 
     def groups(self, points: Tensor, logits: Tensor, frame: int | None) -> Tensor:
         """(N,) int64 groups of samples at field-space points (N, 3) with logits (N, K).
@@ -54,6 +74,11 @@ class Treatment:
     @property
     def hides_everything(self) -> bool:
         return not self.opacity.any()
+
+    def treats_apart(self, thing: Thing) -> bool:
+        """Whether a thing is shown otherwise than what is of its class and belongs to nothing."""
+        return any(not torch.equal(table[group], table[thing.rest])
+                   for table in (self.opacity, self.color) for group in (thing.seen, thing.unseen))
 
     def faded(self, groups: Tensor, opacity: float) -> Treatment:
         """Copy with the opacity of the groups (G,) bool multiplied."""

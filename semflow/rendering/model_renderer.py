@@ -101,7 +101,7 @@ class ModelRenderer:
         moment = Moment(cameras, camera, min(max(float(time), 0.0), context.frames - 1.0), "flow" in what)
         static_queries = self.static_queries(scene, moment.time)
         space = static_queries.scene.space
-        blended = BlendedQueries(self.layers(scene, moment.time, space), moment, space, self.skips)
+        blended = BlendedQueries(self.layers(scene, moment, space), moment, space, self.skips)
         parts = [
             blended.render(chunk, static_queries, self.config.flow_density_prior)
             for chunk in self.static_part(cameras, camera, static_queries)
@@ -110,8 +110,9 @@ class ModelRenderer:
         depth = cameras.depth(space.to_world(pixels.points), camera)
         return view_of(pixels, depth, (cameras.height, cameras.width), what)
 
-    def layers(self, scene: str, time: float, view: Space) -> list[Layer]:
-        """What is composited with the static field at a time, in rays of a field space."""
+    def layers(self, scene: str, moment: Moment, view: Space) -> list[Layer]:
+        """What is composited with the static field in a view, in rays of a field space."""
+        time = moment.time
         if self.static_only:
             return []
         edits, context = self.edits.get(scene), self.scenes[scene]
@@ -122,7 +123,8 @@ class ModelRenderer:
             at = layer.clock.at(time, context.frames)
             queries = self.dynamic_queries(scene, at) if layer.moves else self.own_static_queries(scene, at, None)
             whole = layer.is_whole_field and view is context.space
-            found.append(WholeLayer(queries) if whole else EditedLayer(layer, edits.membership, queries, view, time))
+            found.append(WholeLayer(queries) if whole else EditedLayer(layer, edits.membership, queries, view, time).outlined(
+                moment.cameras, moment.camera, self.config.samples, self.rays))
         return found
 
     def dynamic_queries(self, scene: str, time: float) -> DynamicQueries:

@@ -51,19 +51,28 @@ class Looks:
 
 
 @dataclass(frozen=True)
-class StaticRays:
-    """The static part of R rays of a view, which does not depend on time.
+class SampledRays:
+    """Rays and the places on them that fields are asked for.
 
     Attributes:
         rays: R rays. u, distances: (R, S).
-        density: (R, S), zero where it was not asked for. known: (R, S) bool, it was, or there is nothing.
-        looks: of the samples that the static rendering sees.
-        rgb, logits, depth, opacity: (R, 3), (R, K), (R,), (R,) the static rendering; see `Rendering`.
     """
 
     rays: Rays
     u: Tensor
     distances: Tensor
+
+
+@dataclass(frozen=True)
+class StaticRays(SampledRays):
+    """The static part of R rays of a view, which does not depend on time.
+
+    Attributes:
+        density: (R, S), zero where it was not asked for. known: (R, S) bool, it was, or there is nothing.
+        looks: of the samples that the static rendering sees.
+        rgb, logits, depth, opacity: (R, 3), (R, K), (R,), (R,) the static rendering; see `Rendering`.
+    """
+
     density: Tensor
     known: Tensor
     looks: Looks

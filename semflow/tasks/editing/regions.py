@@ -11,6 +11,7 @@ from torch import Tensor
 
 from semflow.fields.solid import solid_in_parts
 from semflow.records import LabelMap
+from semflow.rendering.edits import Thing
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.rendering.occupancy import OccupancyGrid, SceneGrids, cell_of, half_a_clip_away
 from semflow.tasks.editing.surfaces import CELLS, seen_surfaces
@@ -103,6 +104,11 @@ class FieldRegions:
                 group[own] = nearest.masked_fill(self.denies(points[own], seen, frame), self.rest_of(seen))
         return group
 
+    def things(self) -> list[Thing]:
+        """The groups of every instance."""
+        return [Thing(first + 2 * number, first + 2 * number + 1, self.rest_of(label))
+                for label, first in enumerate(self.first) for number in range(self.count[label])]
+
     def rest_of(self, label: int) -> int:
         """The group of what has a class and belongs to no instance."""
         return self.first[label] + 2 * self.count[label]
@@ -162,6 +168,7 @@ class Regions:
 
     def __init__(self, moving: FieldRegions, still: FieldRegions, label_map: LabelMap, to_world, frames: int):
         self.moving, self.still, self.label_map, self.frames = moving, still, label_map, frames
+        self.things = moving.things()
         found = moving.instances(label_map, True, to_world, frames) + still.instances(label_map, False, to_world, frames)
         self.instances = sorted((i for i in found if i.moves == self.moves(i.label)), key=lambda i: (not i.moves, i.label))
 
