@@ -149,9 +149,7 @@ def training_step(bench: Bench, stage: Stage) -> Callable[[], None]:
     def step() -> None:
         with work.on_its_stream():
             work.clear_gradients(optimizer)
-            for scene in range(len(bench.scenes)):
-                work.add_gradients(scene, frame, 0, generator)
-            work.clip_gradients(optimizer)
+            work.combine(optimizer, [work.add_gradients(scene, frame, 0, generator) for scene in range(len(bench.scenes))])
             optimizer.step()
 
     return step

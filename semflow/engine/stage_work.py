@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from semflow.models.scene_context import SceneContext
 from semflow.models.semantic_flow import SemanticFlow
 from semflow.records import RayBatch, RenderOutputs
 from semflow.rendering.renderer import Draws
-from semflow.utils.ranks import average_gradients, mean_over_ranks, own_rows, ranks, sum_over_ranks
+from semflow.utils.ranks import average_gradients, own_rows, ranks
 
 
 @dataclass(frozen=True)
@@ -96,44 +97,67 @@ class StageWork:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
 
-    def clip_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """The gradients of all ranks, ready for the update."""
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+    def combine(self, optimizer: torch.optim.Optimizer, found: Sequence[Tensor]) -> Tensor:
+        """The gradients of all ranks, clipped and ready for the update, and what the step reports.
 
-    def add_gradients(self, scene: int, frame: int, source: int, generator: torch.Generator) -> Figures:
-        """Render rays of a frame of a scene, with the image features of the frame `source`, and add the gradients."""
+        Args:
+            found: what `add_gradients` found, for each of B batches.
+
+        Returns:
+            (B, 3 + terms) figures, see `Figures`.
+        """
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        means = average_gradients(parameters, torch.stack(list(found)))
+        torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        return self.figures(means)
+
+    @torch.no_grad()
+    def figures(self, means: Tensor) -> Tensor:
+        """(B, 3 + terms) figures of batches, from the means over the ranks of what they found."""
+        losses = 1 + len(self.names)
+        loss, terms, seen = means[:, :1], means[:, 1:losses], means[:, losses:]
+        if not self.stage.shows_colours:
+            unknown = torch.full_like(loss, torch.nan)
+            return torch.cat([loss, unknown, unknown, terms], dim=1)
+        classes = math.isqrt(seen.shape[1] - 1)
+        iou = class_iou(seen[:, 1:].unflatten(1, (classes, classes)))
+        return torch.cat([loss, -10.0 * torch.log10(seen[:, :1]), iou.nanmean(1, keepdim=True).float(), terms], dim=1)
+
+    def add_gradients(self, scene: int, frame: int, source: int, generator: torch.Generator) -> Tensor:
+        """Render rays of a frame of a scene, with the image features of the frame `source`, and add the gradients.
+
+        Returns:
+            What this rank found, for `combine`.
+        """
         batch = self.samplers[scene].of_frame(frame, source, generator)
         context, place = self.contexts[scene].around(frame, source, self.renderer.reach)
         batch = replace(batch, frame=place, source=context.frames)
         arguments = context, batch, self.renderer.draw(context.frames, batch, generator)
-        if self.replays is None:
-            return Figures(self.names, self.backward(*arguments))
-        return Figures(self.names, self.replays.run(self.backward, *arguments))
+        return self.backward(*arguments) if self.replays is None else self.replays.run(self.backward, *arguments)
 
     def backward(self, context: SceneContext, batch: RayBatch, draws: Draws) -> Tensor:
-        """Add the gradients of a batch; its figures (3 + terms,)."""
-        share, figures = self.judge(context, batch, draws)
+        """Add the gradients of a batch; what this rank found."""
+        share, found = self.judge(context, batch, draws)
         share.backward()
-        return figures
+        return found
 
     def judge(self, context: SceneContext, batch: RayBatch, draws: Draws) -> tuple[Tensor, Tensor]:
-        """The share () of a batch in the loss of its step, and its figures (3 + terms,)."""
+        """The share () of a batch in the loss of its step, and what this rank found: loss, terms, and what it has seen."""
         outputs = self.renderer.render(context, batch, draws)
         total, terms = self.losses(outputs, batch, context, self.model)
-        loss, *values = mean_over_ranks([total, *terms.values()])
-        figures = [loss, *self.quality(outputs, batch), *values]
-        return self.share * total, torch.stack([figure.detach().float() for figure in figures])
+        losses = torch.stack([value.detach().float() for value in (total, *terms.values())])
+        return self.share * total, torch.cat([losses, self.seen(outputs, batch)])
 
     @torch.no_grad()
-    def quality(self, outputs: RenderOutputs, batch: RayBatch) -> tuple[Tensor, Tensor]:
-        """PSNR and mIoU on the rays of all ranks, of the blended rendering, or of the static one in a static stage."""
+    def seen(self, outputs: RenderOutputs, batch: RayBatch) -> Tensor:
+        """(1 + K * K,) squared error and confusion matrix of the blended rendering, or of the static one in a static stage.
+
+        Their means over the ranks are those of all ranks' rays, the matrix up to a factor. Empty without colours.
+        """
         if not self.stage.shows_colours:
-            unknown = torch.full((), torch.nan, device=batch.rgb.device)
-            return unknown, unknown
+            return batch.rgb.new_zeros(0)
         view = outputs.full or outputs.static_view or outputs.dynamic_view
         own = batch.select(own_rows())
-        psnr = -10.0 * torch.log10(sum_over_ranks((view.rgb - own.rgb).square().sum()) / batch.rgb.numel())
+        error = (view.rgb - own.rgb).square().sum() * (ranks() / batch.rgb.numel())
         confusion = count_pairs(own.labels, view.logits.argmax(-1), view.logits.shape[-1])
-        return psnr, class_iou(sum_over_ranks(confusion)).nanmean()
+        return torch.cat([error[None], confusion.flatten().to(error.dtype)])

@@ -180,9 +180,8 @@ class Trainer:
             for _ in range(self.config.train.accumulate):
                 frame, source = sampler.frames(self.host_generator)
                 suspect.frames.append(frame)
-                found.append(work.add_gradients(scene, frame, source, self.generator).values)
-        work.clip_gradients(optimizer)
-        values = torch.stack(found)
+                found.append(work.add_gradients(scene, frame, source, self.generator))
+        values = work.combine(optimizer, found)
         guard.admit(values, suspect)
         optimizer.step()
         self.step += 1

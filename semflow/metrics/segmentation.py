@@ -47,9 +47,9 @@ def count_pairs(truth: Tensor, prediction: Tensor, classes: int) -> Tensor:
 
 
 def class_iou(confusion: Tensor) -> Tensor:
-    """(K,) float64 intersection over union per class; NaN for a class in neither truth nor prediction."""
-    hits = confusion.diagonal().double()
-    union = confusion.sum(0).double() + confusion.sum(1).double() - hits
+    """(..., K) float64 intersection over union per class of (..., K, K); NaN for a class in neither truth nor prediction."""
+    hits = confusion.diagonal(dim1=-2, dim2=-1).double()
+    union = confusion.sum(-2).double() + confusion.sum(-1).double() - hits
     return hits / union  # 0 / 0 = NaN marks the absent class
 
 

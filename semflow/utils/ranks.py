@@ -127,13 +127,6 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return total
 
 
-def mean_over_ranks(values: Sequence[Tensor]) -> list[Tensor]:
-    """Means of scalars over the ranks, without gradients; not finite where one of any rank is not."""
-    if ranks() == 1:
-        return list(values)
-    return list((sum_over_ranks(torch.stack([value.detach() for value in values])) / ranks()).unbind())
-
-
 def gather_rows(own: Tensor, total: int) -> Tensor:
     """The `total` values of a whole batch from every rank's own (R,).
 
@@ -143,20 +136,20 @@ def gather_rows(own: Tensor, total: int) -> Tensor:
     return own if ranks() == 1 else _GatherRows.apply(own, total)
 
 
-def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """Replace gradients by their means over the ranks, in one exchange.
+def average_gradients(parameters: Sequence[Tensor], values: Tensor) -> Tensor:
+    """Replace gradients by their means over the ranks, and get the means of further values, in one exchange.
 
     All ranks compute the same graph, on rays of their own: the same parameters have a gradient everywhere.
     """
     if ranks() == 1:
-        return
+        return values
     trained = [parameter for parameter in parameters if parameter.grad is not None]
-    if not trained:
-        return
-    flat = torch.cat([parameter.grad.flatten() for parameter in trained])
+    flat = torch.cat([values.flatten(), *(parameter.grad.flatten() for parameter in trained)])
     _exchange(dist.all_reduce, flat)
-    for parameter, part in zip(trained, flat.split([parameter.numel() for parameter in trained])):
+    means, *gradients = flat.split([values.numel(), *(parameter.numel() for parameter in trained)])
+    for parameter, part in zip(trained, gradients):
         torch.div(part.view_as(parameter), ranks(), out=parameter.grad)  # in its own order of memory, as a fused Adam needs
+    return means.view_as(values) / ranks()
 
 
 class _GatherRows(torch.autograd.Function):

@@ -17,7 +17,6 @@ from semflow.utils.ranks import (
     gather_parts,
     gather_rows,
     joined,
-    mean_over_ranks,
     own_part,
     own_rows,
     rank,
@@ -40,14 +39,14 @@ def exchange(folder) -> dict:
     (whole * whole.flip(0) * torch.arange(5.0)).sum().backward()
     used, unused = (torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(2))
     (used.sum() * (rank() + 1)).backward()
-    average_gradients([used, unused])
+    means = average_gradients([used, unused], torch.tensor([[float(rank())], [float("nan") if rank() else 1.0]]))
     with pytest.raises(RankError) as caught:
         from_first_rank(refuse)
     return {
         "rank": rank(), "ranks": ranks(), "whole": whole.detach(), "gradient": own.grad, "used": used.grad,
         "unused": unused.grad, "rows": own_rows(1), "parts": gather_parts(list(own_part("abcde"))),
         "any": (any_rank(rank() == 1), any_rank(False)), "sum": sum_over_ranks(torch.tensor([rank(), 10])),
-        "mean": mean_over_ranks([torch.tensor(float(rank())), torch.tensor(float("nan") if rank() else 1.0)]),
+        "mean": means,
         "variation": PlaneEncoding(torch.tensor([[[-1.0] * 4, [1.0] * 4]]), 1, (3,), (2,)).variation(0).detach(),
         "first": from_first_rank(lambda: f"rank {rank()}"), "fails": str(caught.value),
     }
@@ -58,7 +57,7 @@ def test_a_process_alone_gets_back_what_it_gave(tmp_path):
     assert (found["rank"], found["ranks"], found["any"]) == (0, 1, (False, False))
     assert torch.equal(found["whole"], ROWS) and torch.equal(found["used"], torch.ones(2, 2)) and found["unused"] is None
     assert found["parts"] == list("abcde") and found["sum"].tolist() == [0, 10]
-    assert [float(value) for value in found["mean"]] == [0.0, 1.0] and found["fails"] == "no"
+    assert found["mean"].tolist() == [[0.0], [1.0]] and found["fails"] == "no"
 
 
 def test_two_ranks_find_what_one_finds(tmp_path):
