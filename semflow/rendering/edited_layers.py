@@ -14,7 +14,7 @@ from semflow.records import FieldSamples
 from semflow.rendering.compositing import alpha_from_density
 from semflow.rendering.edits import LayerEdit, Membership, faded_alpha
 from semflow.rendering.layers import DynamicQueries, LayerSamples, ask, spread, step_offset
-from semflow.rendering.outlines import SOLID, Outlines, find_outlines
+from semflow.rendering.outlines import Outlines, find_outlines
 from semflow.rendering.static_rays import SampledRays, StaticQueries, StaticRays
 
 
@@ -62,8 +62,8 @@ def moved(points: Tensor, matrix: Tensor | None) -> Tensor:
 class EditedLayer:
     """A layer of the dynamic or the static field.
 
-    What belongs to a thing counts to it only on rays on which the thing is, or at its outline; elsewhere it is haze, which
-    is shown as what belongs to nothing.
+    What belongs to a thing of the dynamic field counts to it only on rays on which the thing is, or at its outline;
+    elsewhere it is haze, which is shown as what belongs to nothing.
 
     Args:
         layer: the edits. membership: what its groups are.
@@ -77,14 +77,13 @@ class EditedLayer:
         self.frames, self.own, self.view = queries.scene.frames, queries.scene.space, view
         self.placed = self.placed_at(time)
         self.box = scene_box(queries.scene.cameras, self.own)
-        self.things = [thing for thing in membership.things if layer.moves and layer.treatment.treats_apart(thing)]
+        self.bodies = layer.treatment.bodies(membership.things) if layer.moves else []
         self.outlines: Outlines | None = None
 
-    def outlined(self, cameras: Cameras, camera: int, samples: int, at_once: int) -> EditedLayer:
-        """This layer, after its things were looked for in a view; see `find_outlines`."""
-        if self.things:
-            self.outlines = find_outlines(self.solid, cameras, camera, self.view, samples, at_once)
-        return self
+    def look_from(self, cameras: Cameras, camera: int, samples: int, at_once: int) -> None:
+        """Look for the outlines of things in a view, before samples of it are asked for; see `find_outlines`."""
+        if self.bodies:
+            self.outlines = find_outlines(self.opacity, cameras, camera, self.view, samples, at_once)
 
     def placed_at(self, time: float) -> Placed:
         """Where the things are put at a time of the view."""
@@ -106,7 +105,7 @@ class EditedLayer:
         chosen, parts, there = self.ask(static, points, wanted)
         distances = self.distances(static, points)
         if self.outlines is not None:
-            near = self.outlines.around(static.rays.uv) | self.solid_on(parts, chosen, distances)
+            near = self.outlines.around(static.rays.uv) | (self.opacity_on(parts, chosen, distances) >= self.outlines.least)
             parts = [replace(part, group=self.without_haze(part.group, near, chosen)) for part in parts]
         parts = [replace(part, samples=self.layer.treatment.shown(part.samples, part.group)) for part in parts]
         blend = sum(part.share * part.samples.blend for part in parts)
@@ -117,32 +116,30 @@ class EditedLayer:
         return LayerSamples(chosen, alpha, blend, lambda seen: (rgb[seen], logits[seen]),
                             lambda seen: self.displacement(there[seen]))
 
-    def solid(self, sampled: SampledRays) -> Tensor:
-        """(I, R) bool: things that are there on R rays."""
+    def opacity(self, sampled: SampledRays) -> Tensor:
+        """(B, R) opacity of the bodies along R rays."""
         points = self.points(sampled)
         wanted = self.occupied(points)
         if not wanted.any():
-            return wanted.new_zeros(len(self.things), len(wanted))
+            return sampled.u.new_zeros(len(self.bodies), len(wanted))
         chosen, parts, _ = self.ask(sampled, points, wanted)
-        return self.solid_on(parts, chosen, self.distances(sampled, points))
+        return self.opacity_on(parts, chosen, self.distances(sampled, points))
 
-    def solid_on(self, parts: list[Part], chosen: Tensor, distances: Tensor) -> Tensor:
-        """(I, R) bool: things that are there on rays, by what was found at their chosen samples (R, S)."""
-        found = []
-        for thing in self.things:
-            own = [part.share * (part.group == thing.seen) for part in parts]
-            density = sum(share * torch.relu(part.samples.density) for share, part in zip(own, parts))
-            blend = sum(share * part.samples.blend for share, part in zip(own, parts))
-            alpha = alpha_from_density(spread(density, chosen), distances) * spread(blend, chosen)
-            found.append(1.0 - (1.0 - alpha).prod(1) >= SOLID)
-        return torch.stack(found)
+    def opacity_on(self, parts: list[Part], chosen: Tensor, distances: Tensor) -> Tensor:
+        """(B, R) opacity of the bodies along rays, by what was found at the chosen samples (R, S): the larger of two frames'."""
+        found = distances.new_zeros(len(self.bodies), len(chosen))
+        for part in parts:
+            alpha = alpha_from_density(spread(torch.relu(part.samples.density), chosen), distances)
+            alpha = alpha * spread(part.samples.blend, chosen)
+            along = [1.0 - (1.0 - alpha * spread(body.own[part.group], chosen)).prod(1) for body in self.bodies]
+            found = torch.maximum(found, torch.stack(along))
+        return found
 
     def without_haze(self, group: Tensor, near: Tensor, chosen: Tensor) -> Tensor:
-        """(N,) groups of the chosen samples (R, S): what is of a thing that is not near (I, R) its ray belongs to nothing."""
+        """(N,) groups of the chosen samples (R, S): what is of a body that is not near (B, R) its ray belongs to nothing."""
         rays = chosen.nonzero()[:, 0]
-        for thing, around in zip(self.things, near):
-            own = (group == thing.seen) | (group == thing.unseen)
-            group = group.masked_fill(own & ~around[rays], thing.rest)
+        for body, around in zip(self.bodies, near):
+            group = group.masked_fill(body.own[group] & ~around[rays], body.rest)
         return group
 
     def ask(self, sampled: SampledRays, points: Tensor, wanted: Tensor) -> tuple[Tensor, list[Part], Tensor]:

@@ -30,6 +30,18 @@ class Thing:
     rest: int
 
 
+@dataclass(frozen=True)
+class Body:
+    """Things of a class that are treated alike.
+
+    Attributes:
+        own: (G,) bool, their groups. rest: the group of what is of their class and belongs to nothing.
+    """
+
+    own: Tensor
+    rest: int
+
+
 class Membership(Protocol):
     """Tells which group samples belong to.
 
@@ -75,10 +87,17 @@ class Treatment:
     def hides_everything(self) -> bool:
         return not self.opacity.any()
 
-    def treats_apart(self, thing: Thing) -> bool:
-        """Whether a thing is shown otherwise than what is of its class and belongs to nothing."""
-        return any(not torch.equal(table[group], table[thing.rest])
-                   for table in (self.opacity, self.color) for group in (thing.seen, thing.unseen))
+    def bodies(self, things: Sequence[Thing]) -> list[Body]:
+        """What is shown otherwise than what is of its class and belongs to nothing; things that are treated alike are one."""
+        shown = [tuple(row) for row in torch.cat([self.opacity[:, None], self.color.flatten(1)], dim=1).tolist()]
+        alike: dict[tuple, Body] = {}
+        for thing in things:
+            key = thing.rest, shown[thing.seen], shown[thing.unseen]
+            if key[1:] != (shown[thing.rest],) * 2:
+                none = torch.zeros_like(self.opacity, dtype=torch.bool)
+                body = alike.setdefault(key, Body(none, thing.rest))
+                body.own[[thing.seen, thing.unseen]] = True
+        return list(alike.values())
 
     def faded(self, groups: Tensor, opacity: float) -> Treatment:
         """Copy with the opacity of the groups (G,) bool multiplied."""

@@ -122,9 +122,12 @@ class ModelRenderer:
         for layer in edits.layers:
             at = layer.clock.at(time, context.frames)
             queries = self.dynamic_queries(scene, at) if layer.moves else self.own_static_queries(scene, at, None)
-            whole = layer.is_whole_field and view is context.space
-            found.append(WholeLayer(queries) if whole else EditedLayer(layer, edits.membership, queries, view, time).outlined(
-                moment.cameras, moment.camera, self.config.samples, self.rays))
+            if layer.is_whole_field and view is context.space:
+                found.append(WholeLayer(queries))
+                continue
+            edited = EditedLayer(layer, edits.membership, queries, view, time)
+            edited.look_from(moment.cameras, moment.camera, self.config.samples, self.rays)
+            found.append(edited)
         return found
 
     def dynamic_queries(self, scene: str, time: float) -> DynamicQueries:

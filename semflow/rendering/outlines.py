@@ -15,44 +15,54 @@ from semflow.rendering.compositing import sample_distances
 from semflow.rendering.samples import stratified
 from semflow.rendering.static_rays import SampledRays
 
-WIDTH = 96  # pixels of the small view that tells where things are
-SOLID = 0.5  # opacity of a thing along a ray, from which on it is there
-RIM = 1  # pixels of the small view around a thing, which may still be its rim
+WIDTH = 96  # pixels of the small views that tell where things are
+SOLID = 0.5  # opacity along a ray, from which on a thing is there: haze has less
+FAINT = 0.2  # the same in views in which a thing has nowhere so much
+RIM = 1  # pixels of a small view around a thing, which may still be its rim
 
 
 @dataclass(frozen=True)
 class Outlines:
-    """Where I things are in a view.
+    """Where B bodies are in a view.
 
     Attributes:
-        near: (I, h, w) bool, they are at this pixel of a small view, or next to it.
-        scale: (2,) pixels of the small view to one of the view, along x and y.
+        near: (B, h, w) bool, they are at this pixel of a small view, or next to it. cameras: of the view itself.
+        least: (B, 1) opacity along a ray from which on they are there.
     """
 
     near: Tensor
-    scale: Tensor
+    cameras: Cameras
+    least: Tensor
 
     def around(self, uv: Tensor) -> Tensor:
-        """(I, R) bool: pixels uv (R, 2) of the view that lie on a thing or at its rim."""
+        """(B, R) bool: pixels uv (R, 2) of the view that lie on a body or at its rim."""
         height, width = self.near.shape[1:]
-        x, y = (uv * self.scale).long().unbind(-1)
+        # the small view has the same middle and the same field of view along x
+        off = (uv - uv.new_tensor([self.cameras.width, self.cameras.height]) / 2) * (width / self.cameras.width)
+        x, y = (off + uv.new_tensor([width, height]) / 2).floor().long().unbind(-1)
         return self.near[:, y.clamp(0, height - 1), x.clamp(0, width - 1)]
 
 
-def find_outlines(solid: Callable[[SampledRays], Tensor], cameras: Cameras, camera: int, space: Space, samples: int,
+def small_view(cameras: Cameras) -> Cameras:
+    """The same cameras with few pixels."""
+    width = min(WIDTH, cameras.width)
+    return cameras.resized(max(1, round(cameras.height * width / cameras.width)), width)
+
+
+def find_outlines(opacity: Callable[[SampledRays], Tensor], cameras: Cameras, camera: int, space: Space, samples: int,
                   at_once: int) -> Outlines:
-    """Look for things in a small view.
+    """Look for bodies in a small view.
 
     Args:
-        solid: rays -> (I, R) bool, things that are there on these rays. cameras, camera: the view.
+        opacity: rays -> (B, R) opacity of the bodies along them. cameras, camera: the view.
         space: of its rays. samples: per ray. at_once: rays.
     """
-    width = min(WIDTH, cameras.width)
-    small, found = cameras.resized(max(1, round(cameras.height * width / cameras.width)), width), []
+    small, found = small_view(cameras), []
     for uv in small.pixels().flatten(0, 1).split(at_once):
         rays = camera_rays(small, space, camera, uv)
         u = stratified(len(rays), samples, None, uv.device)
-        found.append(solid(SampledRays(rays, u, sample_distances(u, rays.directions))))
-    there = torch.cat(found, dim=1).view(-1, small.height, small.width)
-    near = F.max_pool2d(there[None].float(), 2 * RIM + 1, stride=1, padding=RIM)[0] > 0
-    return Outlines(near, near.new_tensor([small.width / cameras.width, small.height / cameras.height], dtype=torch.float32))
+        found.append(opacity(SampledRays(rays, u, sample_distances(u, rays.directions))))
+    along = torch.cat(found, dim=1)
+    least = torch.where(along.amax(1, keepdim=True) >= SOLID, SOLID, FAINT)
+    there = (along >= least).view(-1, small.height, small.width)
+    return Outlines(F.max_pool2d(there[None].float(), 2 * RIM + 1, stride=1, padding=RIM)[0] > 0, cameras, least)

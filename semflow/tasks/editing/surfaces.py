@@ -11,12 +11,11 @@ from torch import Tensor
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import Space
 from semflow.rendering.model_renderer import ModelRenderer
+from semflow.rendering.outlines import RIM, small_view
 
 CELLS = 48  # per axis: the grid that regions are found in, whatever the renderer's
 BEHIND = 2.0  # cells behind the surface that a camera sees, in which something still counts as seen
 THROUGH = 0.5  # cells behind that surface, up to which a camera says what is there: the surface is known no better
-VIEW_WIDTH = 96  # pixels of the small views that tell what is seen
-RIM = 1  # of those pixels around what a camera sees of a class, which may still be its rim
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,7 @@ def seen_surfaces(renderer: ModelRenderer, scene: str) -> Surfaces:
     """Render what every training camera sees, small."""
     context = renderer.scenes[scene]
     cameras = context.cameras
-    width = min(VIEW_WIDTH, cameras.width)
-    small, found = cameras.resized(max(1, round(cameras.height * width / cameras.width)), width), []
+    small, found = small_view(cameras), []
     for frame in range(context.frames):
         view = renderer.render(scene, small, frame, float(frame), frozenset({"depth", "semantic"}))
         points = context.space.from_world(small.lift(small.pixels(), view.depth, frame))
