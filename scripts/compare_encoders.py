@@ -1,4 +1,4 @@
-"""Compare the encoders that need no download: one static stage, then the dynamic stage once per encoder.
+"""Compare the encoders that need no download: one static stage, then the dynamic stage once per encoder, nothing else.
 
 Writes OUT/<encoder>/eval/… per encoder and OUT/encoders.json, and prints a table (docs/encoders.md).
 """
@@ -14,6 +14,7 @@ from semflow.config.parser import config_from_file
 from semflow.config.schema import Config
 from semflow.engine.evaluator import evaluate
 from semflow.engine.protocols import find_protocol
+from semflow.engine.stages import stage_fields
 from semflow.engine.trainer import Trainer
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.files import write_json
@@ -28,13 +29,22 @@ VARIANTS = {
 }
 
 
+def alone(base: Config, field: str, steps: int) -> Config:
+    """The base configuration with one stage alone, `steps` long."""
+    stages = {name: replace(stage, steps=0) for name, stage in stage_fields(base).items()}
+    return replace(base, **stages | {field: replace(stages[field], steps=steps, decay_steps=steps)})
+
+
+def static_config(base: Config, steps: int, out: Path) -> Config:
+    """The start that all variants share."""
+    return replace(alone(base, "static_stage", steps), out=str(out / "static"))
+
+
 def variant_config(base: Config, name: str, steps: int, out: Path) -> Config:
-    """The base configuration with another encoder, the dynamic stage alone, `steps` long."""
-    dynamic = replace(base.dynamic_stage, steps=steps, decay_steps=steps)
+    """What is trained after it with another encoder."""
     return replace(
-        base, out=str(out / name.replace(" ", "_").replace(",", "")), encoder=replace(base.encoder, **VARIANTS[name]),
-        static_stage=replace(base.static_stage, steps=0),
-        dynamic_stage=dynamic)
+        alone(base, "dynamic_stage", steps), out=str(out / name.replace(" ", "_").replace(",", "")),
+        encoder=replace(base.encoder, **VARIANTS[name]))
 
 
 def score(trainer: Trainer, every: int) -> dict[str, float]:
@@ -61,9 +71,7 @@ def main() -> None:
     options = parser.parse_args()
     base = config_from_file(options.config)
     base = replace(base, data=replace(base.data, dir=options.data_dir), train=replace(base.train, images_every=0))
-    static = Trainer(replace(
-        base, out=str(options.out / "static"), dynamic_stage=replace(base.dynamic_stage, steps=0),
-        static_stage=replace(base.static_stage, steps=options.static_steps, decay_steps=options.static_steps)))
+    static = Trainer(static_config(base, options.static_steps, options.out))
     static.run()
     found = {}
     for name in options.variants:

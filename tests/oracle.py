@@ -1,4 +1,4 @@
-"""The published step computed plainly, from METHOD and from the weights of a model: the oracle of everything that is fast.
+"""The published step computed plainly, from docs/method.md and a model's weights: the oracle of everything that is fast.
 
 Nothing is shared, skipped, projected beforehand or split into parts: every Euler sub-step is evaluated, features are read at
 full width by `grid_sample` for every point, attention is torch's own, and compositing is a loop over the samples.

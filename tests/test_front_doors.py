@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 PATHS = re.compile(r"`((?:configs|docs|scripts|semflow|tests)/[\w./-]+)`")
+CITATION = re.compile(r'(docs/\w+\.md)(?:, "([^"\n]+)")?')  # a page, or a heading of it
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 GROUPS = "|".join(sorted({name.split(".")[0] for name in known_keys() if "." in name}))
 KEYS = re.compile(rf"`((?:{GROUPS})\.[a-z_.]+)(?: = [^`]+)?`")
 COMMAND = re.compile(r"^(semflow|python train\.py|python scripts/\w+\.py)(?=\s)(.*)$", re.MULTILINE)
@@ -43,6 +45,15 @@ def test_links_and_paths_exist(page):
     missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
     missing += [path for path in PATHS.findall(text) if not (ROOT / path).exists()]
     assert missing == []
+
+
+def test_what_the_source_cites_exists():
+    sources = [path for folder in ("semflow", "tests", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+    cited = {match.groups() for path in sources for match in CITATION.finditer(path.read_text(encoding="utf-8"))}
+    assert {("docs/method.md", heading) for heading in ("Flow", "Features along the flow", "Fields", "Rendering")} <= cited
+    assert [page for page, _ in cited if not (ROOT / page).exists()] == []
+    headings = {page: HEADING.findall((ROOT / page).read_text(encoding="utf-8")) for page, _ in cited}
+    assert [(page, heading) for page, heading in cited if heading and heading not in headings[page]] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -1,5 +1,6 @@
-"""The eleven mistakes of METHOD section 9: an index, and for each a test that fails where it comes back.
+"""The eleven mistakes of the published code: an index, and for each a test that fails where it comes back.
 
+They are numbered in the order of docs/method.md, "Mistakes of the published code that are not repeated".
 The tests of the single parts go further; these only have to see the mistake.
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
+from semflow.cli.run_options import LABELS_DIR
 from semflow.config.schema import DataConfig
 from semflow.data.check import check_scenes
 
@@ -18,7 +19,7 @@ DEFAULT_FACTOR = next(item.default for item in fields(DataConfig) if item.name =
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `semflow check`."""
     parser.add_argument("data", metavar="DATA", help="root with labelmap.txt and one folder per scene")
-    parser.add_argument("--labels-dir", default="", help="second root, where labels are kept apart")
+    parser.add_argument(*LABELS_DIR, default="", help="second root, where labels are kept apart")
     parser.add_argument("--scene", action="append", metavar="NAME", help="scene folder, may be repeated (default: all)")
     parser.add_argument(
         "--factor", type=int, default=DEFAULT_FACTOR, help="image factor K of the frames (default: %(default)s)"

@@ -2,8 +2,8 @@
 
 Writes RUN/eval/PROTOCOL/metrics.json, table.txt and an overview picture per scene; with --save also the colours and
 labels of every time and camera. Prints the table. --baseline NAME evaluates a 2-D baseline in place of the model: on the
-data of a run, into RUN/eval_NAME, or, without --run, on those of a configuration given as to `semflow train`
-(--config FILE --KEY VALUE ...), into OUT/eval.
+data of a run, into RUN/eval_NAME/PROTOCOL, or, without --run, on those of a configuration given as to `semflow train`
+(--config FILE --KEY VALUE ...), into OUT/eval_NAME/PROTOCOL.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semflow.cli.run_options import LABELS_DIR
 from semflow.config.parser import parse_arguments
 from semflow.config.schema import DataConfig
 from semflow.utils.errors import ConfigError, DataError
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
     if any(word.split("=")[0] == "--baseline" for word in argv) and not is_about_a_run(argv):
         config, options = parse_arguments(argv, add_baseline_arguments)
-        return evaluate_baseline(options, config.data, config.device, options.into or Path(config.out) / "eval")
+        return evaluate_baseline(options, config.data, config.device, Path(config.out))
     parser = CommandParser(
         prog="semflow evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
     add_baseline_arguments(parser)
     parser.add_argument("--data_dir", help="root of the scenes, if it has moved since training")
-    parser.add_argument("--labels_dir", help="second root of the labels, if it has moved since training")
+    parser.add_argument(*LABELS_DIR, help="second root of the labels, if it has moved since training")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         if args.checkpoint or args.set:
             raise ConfigError(f"baseline = {args.baseline}: renders without the model; leave out --checkpoint and --set")
         data = moved_data(RunFolder(args.run).config().data, args.data_dir, args.labels_dir)
-        return evaluate_baseline(args, data, args.device, args.into or args.run / f"eval_{args.baseline}")
+        return evaluate_baseline(args, data, args.device, args.run)
     from semflow.engine.loading import load_run
 
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
@@ -104,13 +105,14 @@ def check_every(every: int) -> None:
         raise ConfigError(f"every = {every}: must be at least 1")
 
 
-def evaluate_baseline(args: argparse.Namespace, data: DataConfig, device: str, out: Path) -> int:
-    """Evaluate `args.baseline`; arguments as in `evaluate_renderer`."""
+def evaluate_baseline(args: argparse.Namespace, data: DataConfig, device: str, run: Path) -> int:
+    """Evaluate `args.baseline`, by default beside the evaluation of the model in the folder `run`, which stays as it is."""
     check_every(args.every)
     from semflow.engine.baselines import build_baseline
 
     return evaluate_renderer(
-        lambda scenes: build_baseline(args.baseline, {scene.name: scene for scene in scenes}), args, data, device, out)
+        lambda scenes: build_baseline(args.baseline, {scene.name: scene for scene in scenes}), args, data, device,
+        args.into or run / f"eval_{args.baseline}")
 
 
 def evaluate_renderer(

@@ -21,8 +21,7 @@ from semflow import __version__
 from semflow.utils.errors import ConfigError, OtherRankFailed, SemflowError
 
 SHARED_COMMANDS = ("train", "evaluate", "render")  # several processes can share their work
-COMMANDS = ("train", "evaluate", "render", "edit", "track", "reproduce", "check", "make-scene", "prepare",
-            "benchmark", "measure-edits")
+COMMANDS = ("train", "evaluate", "render", "edit", "track", "reproduce", "check", "make-scene", "benchmark", "measure-edits")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 TORCH_SETTINGS = {  # read when torch is imported, or at its first tensor; what the environment says wins
     "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # operators that torch lacks on Apple GPUs run on the CPU
@@ -65,13 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command_summaries() -> dict[str, str]:
-    """The commands whose modules exist, each with the first line of its docstring; nothing is imported."""
+    """The commands, each with the first line of its module's docstring; nothing is imported."""
     summaries = {}
     for name in COMMANDS:
         spec = importlib.util.find_spec(_module_name(name))
-        if spec is not None:
-            docstring = ast.get_docstring(ast.parse(spec.loader.get_source(spec.name))) or ""
-            summaries[name] = docstring.split("\n")[0]
+        docstring = ast.get_docstring(ast.parse(spec.loader.get_source(spec.name))) or ""
+        summaries[name] = docstring.split("\n")[0]
     return summaries
 
 

@@ -20,6 +20,7 @@ BUDGET_NAMES = ("small", "medium", "paper")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `semflow reproduce`."""
+    several = {"nargs": "+", "action": "extend", "default": []}  # given twice, an option adds to what it named
     parser.add_argument("table", nargs="+", help="full, tracking, completion, weak, multi, adaptation, ablations, robustness, or all")
     parser.add_argument("--budget", choices=BUDGET_NAMES, default="small",
                         help="small: all tables in three to four hours on two cores; medium: full length, three seeds; paper: the "
@@ -28,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=0, metavar="N",
                         help="runs at a time on each device (default: one, on the CPU one per core, at most four)")
     parser.add_argument("--data_dir", help="root of the scenes (default: as the configurations say)")
-    parser.add_argument("--scene", nargs="+", default=[], metavar="NAME",
+    parser.add_argument("--scene", **several, metavar="NAME",
                         help="scenes in place of the budget's; the last one is the new one of adaptation")
-    parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="only these methods")
-    parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="only these tasks, e.g. tracking_25")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of every run, e.g. data.factor=4")
+    parser.add_argument("--only", **several, metavar="METHOD", help="only these methods")
+    parser.add_argument("--tasks", **several, metavar="TASK", help="only these tasks, e.g. tracking_25")
+    parser.add_argument("--set", **several, metavar="KEY=VALUE", help="settings of every run, e.g. data.factor=4")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables (default: %(default)s)")
     parser.add_argument("--collect", action="store_true", help="run nothing: write the tables from what is there")

@@ -1,9 +1,11 @@
-"""The options of commands that show a trained run."""
+"""What the options of several commands share."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+LABELS_DIR = ("--labels_dir", "--labels-dir")  # as the key of the configuration, and as the other options are spelt
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

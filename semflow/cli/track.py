@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import add_run_options
+from semflow.cli.run_options import LABELS_DIR, add_run_options
 from semflow.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="draw over what the model renders, or over the frames (default: %(default)s)")
     parser.add_argument("--score", action="store_true", help="score tracks of the first labelled frame; reads the scene")
     parser.add_argument("--data_dir", help="root of the scenes for --score, if it has moved since training")
-    parser.add_argument("--labels_dir", help="second root of the labels, if it has moved since training")
+    parser.add_argument(*LABELS_DIR, help="second root of the labels, if it has moved since training")
     parser.add_argument("--out", type=Path, help="output folder (default: RUN/tracks/SCENE)")
 
 

@@ -21,10 +21,10 @@ from semflow.config.keys import ALIASES, Key, all_keys, known_keys, split_list, 
 from semflow.config.schema import Config
 from semflow.utils.errors import ConfigError
 
-STEPS_HELP = ("total length: N steps of the dynamic stage and round(3N/4) of the static stage; "
-              "dynamic_stage.steps and static_stage.steps on the command line go before it")
+STEPS_HELP = ("total length: N steps of the dynamic stage and round(3N/4) of the static stage, whose decay_steps are "
+              "scaled along; dynamic_stage.steps, static_stage.steps and their decay_steps on the command line go before it")
 _METAVARS = {str: "TEXT", int: "N", float: "X"}
-_STEP_KEYS = {"dynamic_stage.steps": 4, "static_stage.steps": 3}  # quarters of --steps
+_STEP_QUARTERS = {"dynamic_stage": 4, "static_stage": 3}  # stage -> its length in quarters of --steps
 
 
 class StrictParser(configargparse.ArgumentParser):
@@ -147,11 +147,22 @@ def parse_arguments(
     given = vars(namespace)
     values = {name: given.pop(name) for name in known_keys() if name in given}
     if "steps" in given:
-        steps = given.pop("steps")
-        on_command_line = {word.split("=", 1)[0] for word in argv}
-        values.update((name, round(steps * quarters / 4)) for name, quarters in _STEP_KEYS.items()
-                      if f"--{name}" not in on_command_line)
+        values |= _resized(values, given.pop("steps"), {word.split("=", 1)[0] for word in argv})
     return _build(Config(), values), namespace
+
+
+def _resized(values: dict[str, Any], steps: int, words: set[str]) -> dict[str, int]:
+    """Lengths of the stages for `--steps`, and their decay in the ratio of before; not what `words` set themselves."""
+    found = {}
+    for stage, quarters in _STEP_QUARTERS.items():
+        length, decay = f"{stage}.steps", f"{stage}.decay_steps"
+        if f"--{length}" in words:
+            continue
+        found[length] = round(steps * quarters / 4)
+        before, falling = (values.get(name, known_keys()[name].default) for name in (length, decay))
+        if before and f"--{decay}" not in words:
+            found[decay] = max(1, round(falling * found[length] / before))
+    return found
 
 
 def _config_files(argv: list[str]) -> list[Path]:

@@ -1,6 +1,6 @@
 """The configuration: nested frozen dataclasses, the one source of defaults, `--help` and config files.
 
-The defaults are the published values (METHOD section 8). A key is the dotted path of a field, e.g.
+The defaults are the published values (docs/method.md, "Training"). A key is the dotted path of a field, e.g.
 `dynamic_stage.losses.flow_forward`. Values are checked when a record is built.
 """
 

@@ -1,4 +1,4 @@
-"""ResNet-18 features of single frames, for the static field (METHOD section 2)."""
+"""ResNet-18 features of single frames, for the static field."""
 
 from __future__ import annotations
 

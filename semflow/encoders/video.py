@@ -1,4 +1,4 @@
-"""SlowOnly ResNet-50: features of every frame and a code of the whole clip (METHOD section 2).
+"""SlowOnly ResNet-50: features of every frame and a code of the whole clip.
 
 The layers carry the names of OpenMMLab's network, so that its Kinetics-400 state dict loads by dropping the
 prefix `backbone.`. Differences in use: no max-pool after conv1 (it has no weights), so that every stage is

@@ -23,7 +23,7 @@ from semflow.records import LabelMap, SceneData
 MOVING_SHARE = 0.1  # of the pixels of every frame
 CONSISTENT_SHARE = 0.9  # of the pixels of every flow
 MAP_STRIDES = {SlowOnlyEncoder: 2, ResNet18Encoder: 4}  # pixels of the image per cell of the map
-NEAR, FAR, FOCUS = 1.2, 10.0, 4.0  # world units, after the scaling of METHOD section 1
+NEAR, FAR, FOCUS = 1.2, 10.0, 4.0  # world units, scaled as docs/method.md, "Space and time" says
 
 
 def smooth_noise(channels: int, frames: int, height: int, width: int, generator: torch.Generator) -> Tensor:

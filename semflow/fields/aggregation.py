@@ -1,8 +1,9 @@
-"""Flow feature aggregation: what the video shows at the places of a flow track (METHOD sections 4 and 5).
+"""Flow feature aggregation: what the video shows at the places of a flow track.
 
-The aggregators share one signature and differ only in what they make of the features read along the track; swapping
-the aggregator is how the point-feature and mean-feature baselines are built. A linear layer of a bilinear read equals
-the read of the projected map, so the cells of a wide map are projected once and narrow features are read.
+See docs/method.md, "Features along the flow". The aggregators share one signature and differ only in what they make of the
+features read along the track; swapping the aggregator is how the point-feature and mean-feature baselines are built. A linear
+layer of a bilinear read equals the read of the projected map, so the cells of a wide map are projected once and narrow
+features are read.
 """
 
 from __future__ import annotations

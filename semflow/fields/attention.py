@@ -1,4 +1,4 @@
-"""Attention over the positions of a flow track (METHOD section 5)."""
+"""Attention over the positions of a flow track (docs/method.md, "Features along the flow")."""
 
 from __future__ import annotations
 

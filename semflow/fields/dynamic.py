@@ -1,4 +1,4 @@
-"""The dynamic field: what moves (METHOD section 6)."""
+"""The dynamic field: what moves (docs/method.md, "Fields")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flow network: velocities of points, integrated over frame steps (METHOD section 3)."""
+"""The flow network: velocities of points, integrated over frame steps (docs/method.md, "Flow")."""
 
 from __future__ import annotations
 

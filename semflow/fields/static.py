@@ -1,4 +1,4 @@
-"""The static field: the background (METHOD section 6)."""
+"""The static field: the background (docs/method.md, "Fields")."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A row holds a 3x5 matrix [R | t | (H, W, f)] whose rotation columns are (down, right, back), then the near
 and far bounds. The world is scaled by 1 / (0.9 * 5th percentile of the near bounds) and the poses are
-re-centred on their average (METHOD section 1).
+re-centred on their average (docs/method.md, "Space and time").
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ from semflow.geometry.cameras import Cameras
 from semflow.geometry.poses import average_pose
 from semflow.utils.errors import ConfigError
 
-PATHS = ("novel", "fixed-view", "fixed-time", "dolly", "spiral")
-
+OF_ONE_CAMERA = ("fixed-view", "dolly")  # paths whose function takes a `camera`
 ELLIPSE_SHARE = 0.95  # share of the largest ellipse that fits into the hull of the cameras
 FORWARD_SHARE = 0.3  # share of the near bound that a path may move towards the scene
 SPIRAL_TURNS = 2
@@ -60,17 +59,9 @@ def make_trajectory(
             a path that uses them all.
     """
     _check(path, cameras, frames, time, camera)
-    if path == "novel":
-        poses = ellipse_poses(cameras, frames)
-    elif path == "fixed-view":
-        poses = np.repeat(_poses(cameras)[[camera or 0]], frames, axis=0)
-    elif path == "fixed-time":
-        poses = smoothed_path_poses(cameras, frames)
-        time = (len(cameras) - 1) / 2 if time is None else time
-    elif path == "dolly":
-        poses = dolly_poses(cameras, frames, camera)
-    else:
-        poses = spiral_poses(cameras, frames)
+    poses = PATHS[path](cameras, frames, **({"camera": camera} if path in OF_ONE_CAMERA else {}))
+    if path == "fixed-time" and time is None:
+        time = (len(cameras) - 1) / 2
     times = torch.linspace(0.0, len(cameras) - 1.0, frames) if time is None else torch.full((frames,), float(time))
     return Trajectory(_cameras_at(cameras, poses), times.to(cameras.c2w.device))
 
@@ -87,6 +78,11 @@ def ellipse_poses(cameras: Cameras, frames: int) -> np.ndarray:
     centres = average[:3, 3] + np.stack([np.cos(angle), np.sin(angle)], -1) * radii @ axes
     local = (centres - average[:3, 3]) @ average[:3, :3]
     return _aimed(local, average, convergence(cameras))
+
+
+def fixed_view_poses(cameras: Cameras, frames: int, camera: int | None = None) -> np.ndarray:
+    """(P, 3, 4) the pose of `camera` (None: the first), all the time."""
+    return np.repeat(_poses(cameras)[[camera or 0]], frames, axis=0)
 
 
 def smoothed_path_poses(cameras: Cameras, frames: int, smoothing: float = 1.0) -> np.ndarray:
@@ -123,6 +119,11 @@ def spiral_poses(cameras: Cameras, frames: int) -> np.ndarray:
     angle = np.linspace(0.0, 2 * np.pi * SPIRAL_TURNS, frames, endpoint=False)
     turns = np.stack([np.cos(angle), -np.sin(angle), -np.sin(angle * SPIRAL_DEPTH_RATE)], axis=-1)
     return _aimed(turns * radii, average, 1.0 / focus)
+
+
+# name -> (cameras, frames) -> (P, 3, 4) poses
+PATHS = {"novel": ellipse_poses, "fixed-view": fixed_view_poses, "fixed-time": smoothed_path_poses, "dolly": dolly_poses,
+         "spiral": spiral_poses}
 
 
 def convergence(cameras: Cameras) -> float:
@@ -241,7 +242,7 @@ def _check(path: str, cameras: Cameras, frames: int, time: float | None, camera:
     last = len(cameras) - 1
     if time is not None and not 0 <= time <= last:
         raise ConfigError(f"time = {time}: must lie between 0 and {last}, the times of the training frames")
-    if camera is not None and path not in ("fixed-view", "dolly"):
-        raise ConfigError(f"camera = {camera}: only fixed-view and dolly use it, {path} does not; leave it out")
+    if camera is not None and path not in OF_ONE_CAMERA:
+        raise ConfigError(f"camera = {camera}: only {' and '.join(OF_ONE_CAMERA)} use it, {path} does not; leave it out")
     if camera is not None and not 0 <= camera <= last:
         raise ConfigError(f"camera = {camera}: must lie between 0 and {last}, the training cameras")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from semflow.losses.base import LossInputs, loss_term, masked_mean, mean
 
-SURFACE_THICKNESS = 0.03  # in u, METHOD section 8
+SURFACE_THICKNESS = 0.03  # in u, docs/method.md, "Training"
 EPSILON = 1e-6
 
 

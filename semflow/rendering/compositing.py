@@ -1,4 +1,4 @@
-"""Volume compositing as pure functions (METHOD section 7).
+"""Volume compositing as pure functions (docs/method.md, "Rendering").
 
 Along a ray with samples i = 1..S:  alpha_i = 1 - exp(-relu(sigma_i) delta_i),  T_i = prod_{j<i} (1 - alpha_j),
 w_i = T_i alpha_i,  and any quantity q is composited as sum_i w_i q_i: colours, depth and class logits alike.

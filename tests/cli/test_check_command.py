@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 
 from layout_fixture import write_classes, write_labels, write_scene  # noqa: E402
@@ -39,9 +41,10 @@ def test_problems_are_lines_and_status_two(tmp_path, capsys):
     assert _run(tmp_path / "none") == 2
 
 
-def test_labels_under_a_second_root(tmp_path, capsys):
+@pytest.mark.parametrize("spelling", ["--labels_dir", "--labels-dir"])
+def test_labels_under_a_second_root(spelling, tmp_path, capsys):
     write_scene(tmp_path / "data", labels=False)
     write_classes(tmp_path)
     write_labels(tmp_path / "Tiny/SegmentationClass_train")
-    assert _run(tmp_path / "data", "--labels-dir", tmp_path) == 0
+    assert _run(tmp_path / "data", spelling, tmp_path) == 0
     assert "3 labelled frames" in capsys.readouterr().out

@@ -34,12 +34,18 @@ def error_line(capsys) -> str:
     return captured.err
 
 
-def test_help_lists_the_commands_that_exist(capsys):
+def test_every_command_has_a_module_and_every_other_module_is_none():
+    modules = {path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("*.py")}
+    assert set(cli.COMMANDS) == modules - {"--init--", "main", "run-options"}
+    assert set(cli.SHARED_COMMANDS) < set(cli.COMMANDS)
+
+
+def test_help_lists_the_commands(capsys):
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
     for name, summary in cli.command_summaries().items():
         assert f"  {name}" in text and summary and summary in text
-    assert "train" in cli.command_summaries() and set(cli.command_summaries()) <= set(cli.COMMANDS)
+    assert tuple(cli.command_summaries()) == cli.COMMANDS
 
 
 def test_no_command_shows_the_help_and_fails(capsys):

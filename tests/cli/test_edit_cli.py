@@ -8,6 +8,7 @@ import pytest
 from edit_toys import Balls, ToyRun, renderer_of
 
 from semflow.cli import edit
+from semflow.tasks.editing.edit_file import OPERATIONS
 from semflow.utils.errors import ConfigError
 from semflow.viz.video import read_png
 
@@ -40,6 +41,10 @@ def call(*arguments) -> int:
 def done(folder) -> list[str]:
     """The operations of the edit file in a folder."""
     return [item["do"] for item in json.loads((folder / "edits.json").read_text())["edits"]]
+
+
+def test_every_operation_of_the_edit_file_has_an_option():
+    assert {*edit.OPTIONS, "background"} == set(OPERATIONS)
 
 
 def test_results_lie_beside_the_edits_and_a_replay_is_identical(asked, tmp_path, capsys):

@@ -102,8 +102,27 @@ def test_a_baseline_takes_the_place_of_the_model_on_the_data_of_a_run(read, aske
 def test_a_baseline_needs_no_run(read, tmp_path):
     arguments = ["evaluate", "--baseline=copying", "--scene", "toy", "--data.labelled_frames", "0", "--device", "cpu"]
     assert main([*arguments, "--out", str(tmp_path), "--protocol", "paper"]) == 0
-    written = json.loads((tmp_path / "eval" / "paper" / "metrics.json").read_text())
+    written = json.loads((tmp_path / "eval_copying" / "paper" / "metrics.json").read_text())
     assert written["scenes"]["toy"]["labelled_frames"] == [0] and not (tmp_path / "config.txt").exists()
+
+
+def test_a_baseline_leaves_the_evaluation_of_the_model_as_it_is(read, tmp_path):
+    """A configuration that was trained before gives both the same run folder."""
+    model = tmp_path / "eval" / "corrected" / "metrics.json"
+    model.parent.mkdir(parents=True)
+    model.write_text("of the model")
+    (tmp_path / "mine.txt").write_text(f"out = {tmp_path}\ndata.scenes = [toy]\ndevice = cpu\n")
+    arguments = ["evaluate", "--baseline", "copying", "--config", str(tmp_path / "mine.txt")]
+    assert main(arguments) == 0 and main([*arguments, "--into", str(tmp_path / "elsewhere")]) == 0
+    assert model.read_text() == "of the model" and list(model.parent.iterdir()) == [model]
+    assert (tmp_path / "eval_copying" / "corrected" / "metrics.json").is_file()
+    assert (tmp_path / "elsewhere" / "corrected" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("spelling", ["--labels_dir", "--labels-dir"])
+def test_the_root_of_the_labels_has_two_spellings(spelling, read, asked, tmp_path):
+    assert main(["evaluate", "--run", str(tmp_path), "--device", "cpu", spelling, "elsewhere"]) == 0
+    assert read[0].labels_dir == "elsewhere"
 
 
 @pytest.mark.parametrize("wrong", [["--every", "0"], ["--no_such_key", "1"], ["--baseline", "best"]])

@@ -1,5 +1,6 @@
 """`semflow reproduce`: options, and whole tables on tiny scenes."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -20,6 +21,15 @@ SETTINGS = [
 
 def test_the_budgets_of_the_help_are_those_that_exist():
     assert set(reproduce.BUDGET_NAMES) == set(BUDGETS)
+
+
+def test_lists_that_are_given_twice_add_up():
+    parser = argparse.ArgumentParser()
+    reproduce.add_arguments(parser)
+    options = ("scene", "only", "tasks", "set")
+    words = [word for option in options for word in (f"--{option}", "a", "b", f"--{option}", "c")]
+    assert [getattr(parser.parse_args(["full", *words]), option) for option in options] == [["a", "b", "c"]] * 4
+    assert [getattr(parser.parse_args(["full"]), option) for option in options] == [[]] * 4  # the defaults are as they were
 
 
 @pytest.mark.parametrize("words, message", [

@@ -1,5 +1,6 @@
 """`semflow track` with a closed-form model: which points are tracked, what is written, and what is refused."""
 
+import argparse
 import json
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 import torch
 from toys import StandInModel, context_of, make_scene, sliding_cameras
 
-from semflow.cli import evaluate
+from semflow.cli import evaluate, track
 from semflow.cli.main import main
 from semflow.config.schema import Config, DataConfig, RenderConfig
 from semflow.rendering.model_renderer import ModelRenderer
@@ -61,6 +62,13 @@ def test_scores_of_a_scene_without_true_tracks_are_those_of_its_masks(arguments,
     assert scores["start"] == 0 and set(scores["scores"]) == {"ours", "flow", "unmoved"}
     assert scores["scores"]["unmoved"]["masks"]["ball"]["j"] == 1.0 and scores["scores"]["ours"]["points"] == {}
     assert scores["scores"]["ours"]["masks"]["ball"]["j"] < 1 and "J&F" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spelling", ["--labels_dir", "--labels-dir"])
+def test_the_root_of_the_labels_has_two_spellings(spelling):
+    parser = argparse.ArgumentParser()
+    track.add_arguments(parser)
+    assert parser.parse_args(["--run", "r", spelling, "elsewhere"]).labels_dir == "elsewhere"
 
 
 @pytest.mark.parametrize(("wrong", "said"), [

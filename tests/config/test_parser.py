@@ -79,6 +79,26 @@ class TestCommandLine:
         config = parse_config(["--config", f"{tmp_path}/c.txt", "--static_stage.steps=5", "--steps", "100"])
         assert (config.static_stage.steps, config.dynamic_stage.steps) == (5, 100)
 
+    def test_steps_scale_the_decay_and_keep_the_warm_up(self, tmp_path):
+        (tmp_path / "c.txt").write_text(
+            "static_stage.steps = 300\nstatic_stage.decay_steps = 150\nstatic_stage.warmup_steps = 7\n"
+            "dynamic_stage.steps = 100\ndynamic_stage.decay_steps = 100\n")
+        config = parse_config(["--config", f"{tmp_path}/c.txt", "--steps", "800"])
+        static, dynamic = config.static_stage, config.dynamic_stage
+        assert (static.steps, static.decay_steps, static.warmup_steps) == (600, 300, 7)
+        assert (dynamic.steps, dynamic.decay_steps) == (800, 800)
+        assert config.flow_stage == Config().flow_stage
+        assert parse_config(["--steps", "40000"]).static_stage.decay_steps == 40_000  # half of the published lengths
+        assert parse_config(["--steps", "0"]).dynamic_stage.decay_steps == 1
+
+    def test_a_decay_or_a_length_of_the_command_line_is_taken_as_it_is(self, tmp_path):
+        (tmp_path / "c.txt").write_text("static_stage.steps = 0\nstatic_stage.decay_steps = 60\n"
+                                        "dynamic_stage.steps = 100\ndynamic_stage.decay_steps = 100\n")
+        argv = ["--config", f"{tmp_path}/c.txt", "--steps", "800"]
+        assert parse_config([*argv, "--dynamic_stage.decay_steps=33"]).dynamic_stage.decay_steps == 33
+        assert parse_config([*argv, "--dynamic_stage.steps", "50"]).dynamic_stage.decay_steps == 100
+        assert parse_config(argv).static_stage.decay_steps == 60  # there is no ratio to keep
+
     def test_command_line_goes_before_the_file_whatever_the_spelling(self, tmp_path):
         (tmp_path / "c.txt").write_text("data.scenes = [A]\ntrain.bf16 = true\ndata.factor = 4\n")
         argv = ["--scene", "B", "--no-train.bf16", "--data.factor=8", f"--config={tmp_path}/c.txt"]

@@ -11,7 +11,7 @@ from semflow.config.parser import config_differences
 from semflow.config.schema import Config, DataConfig
 from semflow.data.frame_lists import parse_frames
 from semflow.engine.checkpoint import checkpoint_path
-from semflow.engine.stages import total_steps
+from semflow.engine.stages import stage_fields, total_steps
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(CONFIGS.rglob("*.txt"))
@@ -137,6 +137,12 @@ def test_the_seven_nvidia_scenes():
     assert {config.data.scenes for config in configs} == {(scene,) for scene in NVIDIA_SCENES}
     assert {config.data.factor for config in configs} == {2}  # 480x270
     assert {config.model.encoding for config in configs} == {"planes"}
+
+
+def test_all_stages_of_the_nvidia_scenes_are_longer_than_the_demos():
+    demo, nvidia = (stage_fields(config_from_file(CONFIGS / name)) for name in ("balloon.txt", "nvidia/base.txt"))
+    assert all(stage.steps > 5 * demo[name].steps for name, stage in nvidia.items())
+    assert all(stage.decay_steps == stage.steps for stage in nvidia.values())
 
 
 ONE_KEY = [path for folder in ("baselines", "ablations", "robustness") for path in sorted(CONFIGS.glob(f"{folder}/*.txt")) if path != NERF_TIME]

@@ -94,7 +94,7 @@ def test_uncalibrated_frames_keep_the_order(scene):
 
 
 def test_labels_of_unlabelled_frames_decide_nothing(root, tmp_path):
-    """Neither masks nor any target change when the label files of unlabelled frames are destroyed (METHOD 9.10)."""
+    """Neither masks nor targets change when labels of unlabelled frames are destroyed: mistake 10 of the published code."""
     shutil.copytree(root, tmp_path / "data")
     whole = load_scene(config(root, labelled_frames="0-1"), "room")
     for frame in (2, 3):

@@ -105,7 +105,7 @@ class MovingPlane:
 
 
 class NoConversion:
-    """A space that hands NDC points to the camera as they are: METHOD 9.2."""
+    """A space that hands NDC points to the camera as they are: mistake 2 of the published code."""
 
     def to_world(self, points):
         return points
@@ -121,7 +121,7 @@ def same_place(aggregator: FlowAggregator) -> FlowAggregator:
 
 @pytest.mark.parametrize("frame, offset", [(0, 1), (1, -1), (1, 1), (2, -1), (2, 1), (3, -1)])
 def test_features_along_a_true_flow_land_on_the_same_surface_point(scene, frame, offset):
-    """METHOD 9.2, sub-pixel; the same track taken for world points, or without its motion, reads somewhere else."""
+    """Right to parts of a pixel; the same track taken for world points, or without its motion, reads somewhere else."""
     plane = MovingPlane(scene.cameras)
     texture = (torch.rand(30, 2, dtype=torch.float64) - 0.5) * 0.6
     track = FlowTrack(frame, {o: scene.space.from_world(plane.world(texture, frame + o)) for o in (0, offset)})
@@ -224,7 +224,7 @@ def test_tracks_of_several_frames_at_once_are_those_one_by_one(scene, kind, cues
 @pytest.mark.parametrize("frame, absent", [(0, -1), (FRAMES - 1, 1)])
 @pytest.mark.parametrize("kind", [1, 2])
 def test_the_ends_of_a_scene(scene, frame, absent, kind):
-    """METHOD 4: a missing neighbour counts neither in the mean nor in the attention; its tokens read as zero."""
+    """A missing neighbour counts neither in the mean nor in the attention; its tokens read as zero."""
     aggregator = every_aggregator()[kind]
     track, maps = random_track(scene, frame), random_maps()
     assert absent not in track.positions
@@ -283,7 +283,7 @@ def test_a_point_that_no_camera_sees_gives_zeros_without_nan(scene, channels, cu
 
 
 def test_displacements_are_taken_in_field_space(scene, monkeypatch):
-    """METHOD 9.4: the tokens carry x_{t+o} - x_t in the one field space, and the offset."""
+    """The tokens carry x_{t+o} - x_t in the one field space, and the offset: mistake 4 of the published code."""
     aggregator, seen = attention(length=5), []
     encode = aggregator.displacement.forward
     monkeypatch.setattr(aggregator.displacement, "forward", lambda x: seen.append(x) or encode(x))

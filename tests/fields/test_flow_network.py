@@ -93,7 +93,7 @@ def test_there_and_back_converges_to_the_start(monkeypatch, distance):
 
 
 def test_backward_is_not_derived_from_forward(monkeypatch):
-    """METHOD 9.3: each direction starts at the point itself, so that the order of evaluation does not matter."""
+    """Each direction starts at the point itself, whatever was asked before: mistake 3 of the published code."""
     flow = network()
     points = some_points()
     forward_first = [flow.advect(points, 2, offset, FRAMES, code()) for offset in (1, -1)]
@@ -130,7 +130,7 @@ def test_tracks_of_several_frames_at_once_are_those_one_by_one(length):
 
 @pytest.mark.parametrize("offset", [-1, 1])
 def test_both_directions_see_the_clip_code(offset):
-    """METHOD 9.3."""
+    """Mistake 3 of the published code: only one direction saw the clip code."""
     flow, clip = network(), code().requires_grad_()
     flow.track(some_points(), 2, 3, FRAMES, clip).positions[offset].square().sum().backward()
     assert (clip.grad.abs() > 0).all()

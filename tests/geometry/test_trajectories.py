@@ -1,5 +1,7 @@
 """Camera paths: proper poses, end points, bounds of the motion, times."""
 
+from itertools import combinations
+
 import cv2
 import numpy as np
 import pytest
@@ -93,6 +95,17 @@ def test_one_frame_and_one_camera_are_enough(path):
     assert trajectory.times.tolist() == [0.0] * 3
     assert trajectory.cameras.c2w.isfinite().all()
     assert len(make_trajectory(path, arc_cameras(), 1)) == 1
+
+
+def test_a_name_and_its_function_make_a_path(monkeypatch):
+    monkeypatch.setitem(PATHS, "backwards", lambda cameras, frames: trajectories.smoothed_path_poses(cameras, frames)[::-1])
+    cameras = arc_cameras()
+    torch.testing.assert_close(make_trajectory("backwards", cameras, 5).cameras.c2w[[0, -1]], cameras.c2w[[-1, 0]])
+
+
+def test_no_two_names_are_the_same_path():
+    poses = {path: make_trajectory(path, two_row_cameras(), 9).cameras.c2w for path in PATHS}
+    assert not [(one, two) for one, two in combinations(PATHS, 2) if torch.allclose(poses[one], poses[two], atol=1e-3)]
 
 
 def test_fixed_view_is_the_training_camera():

@@ -60,7 +60,7 @@ def backward(model: SemanticFlow, scene, frame: int, sampling=TINY_SAMPLING, see
     ],
 )
 def test_every_trainable_parameter_is_in_one_group_and_gets_gradients(image_features, kind, changes):
-    """METHOD 9.1. The second layers of residual blocks start at zero: two steps wake the first ones up.
+    """Mistake 1 of the published code. The second layers of residual blocks start at zero: two steps wake the first ones up.
 
     Noise on the densities keeps the fields from being empty, as it does in training.
     """
@@ -134,7 +134,7 @@ def test_image_features_are_read_at_the_source_and_masked_outside(image_features
 
 @pytest.mark.parametrize("encoding", ["frequency", "planes"])
 def test_a_batch_of_scenes_is_the_scenes_one_by_one(encoding):
-    """Frame 2 is the last of the first scene and lies within the second: METHOD 9.7."""
+    """Frame 2 is the last of the first scene and lies within the second: mistake 7 of the published code."""
     model = tiny_model(frames=(3, 5), encoding=encoding, flow_encoding=encoding)
     scenes = [tiny_context(model, 0, 3), tiny_context(model, 1, 5)]
     alone = []
@@ -159,7 +159,7 @@ def test_a_batch_of_scenes_is_the_scenes_one_by_one(encoding):
 
 
 def test_boundary_frames_are_those_of_each_scene():
-    """METHOD 9.7."""
+    """Mistake 7 of the published code."""
     model = tiny_model(frames=(3, 5))
     points = torch.rand(4, 3) - 0.5
     offsets = []
@@ -215,7 +215,7 @@ def test_planes_need_no_scene_code():
 
 
 def test_frozen_encoders_stay_in_eval_mode(image_features):
-    """METHOD 9.8."""
+    """Mistake 8 of the published code."""
     model = tiny_model(encoder=replace(TINY_ENCODER, kind="pixels"))
     model.train()
     assert model.training and not any(module.training for module in model.image_encoder.modules())

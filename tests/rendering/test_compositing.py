@@ -154,7 +154,7 @@ def test_two_blended_slabs_by_hand():
 
 
 def naive(static: FieldSamples, dynamic: FieldSamples, u, distances) -> dict[str, torch.Tensor]:
-    """METHOD section 7, sample by sample."""
+    """The sums of docs/method.md, "Rendering", sample by sample."""
     found = {name: [] for name in ("rgb", "logits", "depth", "opacity", "share")}
     for ray in range(len(u)):
         left, rgb, logits, depth, opacity, share = (

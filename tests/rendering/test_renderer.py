@@ -217,7 +217,7 @@ def test_on_moving_rays_only(model, scene):
 @pytest.mark.parametrize("moving_only", [True, False])
 @pytest.mark.parametrize("moving", [True, False])
 def test_frames_where_nothing_or_everything_moves(model, scene, moving, moving_only):
-    """METHOD 9.11."""
+    """Mistake 11 of the published code."""
     batch = tiny_batch(scene, 1)
     batch = replace(batch, still=0 if moving else RAYS)
     losses = LossSet(PAPER_DYNAMIC_LOSSES, moving_only)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from edit_toys import LABELS, SPACE, Balls, ToyRun, renderer_of, shot
 
-from semflow.tasks.editing.edit_file import checked_edit
+from semflow.tasks.editing.edit_file import OPERATIONS, WITHOUT_TARGET, checked_edit
 from semflow.tasks.editing.edited import edited_run
-from semflow.tasks.editing.operations import rotation
+from semflow.tasks.editing.operations import ACTIONS, rotation
 from semflow.tasks.editing.regions import find_regions
 from semflow.tasks.editing.selection import Scenery
 from semflow.utils.errors import ConfigError
@@ -47,6 +47,11 @@ def same(one, two) -> bool:
 
 def balls(*centres):
     return renderer_of(Balls(centres=centres, radius=0.14))
+
+
+def test_every_operation_of_the_edit_file_can_be_done():
+    """What has no target exchanges a field as a whole: `edited_run` does it, not an action."""
+    assert set(ACTIONS) == set(OPERATIONS) - set(WITHOUT_TARGET)
 
 
 def test_one_instance_is_removed_and_the_other_stays(edited):

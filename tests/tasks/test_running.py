@@ -53,7 +53,9 @@ def test_another_configuration_in_the_folder_is_refused(tmp_path):
 
 def test_a_method_without_training_is_judged_again_when_its_configuration_changes(tmp_path):
     job = make_job(tmp_path, "flow", baseline="flow")
-    assert running.next_command(job, 6, "cpu")[1][-4:] == ["--baseline", "flow", "--config", str(running.plan_file(job))]
+    command = running.next_command(job, 6, "cpu")[1]
+    assert command[-6:-2] == ["--baseline", "flow", "--config", str(running.plan_file(job))]
+    assert command[-2:] == ["--into", str(running.metrics_file(job).parents[1])]  # where it is looked for afterwards
     write_text(running.plan_file(job), config_to_text(job.config))
     judge(job)
     assert running.is_done(job, 6)

@@ -88,8 +88,8 @@ def next_command(job: Job, every: int, device: str) -> tuple[str, list[str]] | N
     if not is_trained(job):
         return "train", [*front, "train", "--config", str(plan_file(job)), "--device", device]
     if not is_judged(job, every):
-        what = ["--baseline", job.baseline, "--config", str(plan_file(job))] if job.baseline else ["--run", job.config.out]
-        return "evaluate", [*judge, *what]
+        of_baseline = ["--baseline", job.baseline, "--config", str(plan_file(job)), "--into", str(evaluation_folder(job))]
+        return "evaluate", [*judge, *(of_baseline if job.baseline else ["--run", job.config.out])]
     for path in curve_checkpoints(job):
         if not is_judged(job, every, path):
             out = evaluation_folder(job, path)
