@@ -1,19 +1,26 @@
 """Time of a training step in one process and split over several, on a random scene, with the options of the benchmark.
 
-    python scripts/measure_ranks.py --preset fast --threads 1
-    torchrun --nproc_per_node=2 -- scripts/measure_ranks.py --preset fast --threads 1
+    python scripts/measure_ranks.py --preset fast --threads 1 --repeats 10
+    torchrun --nproc_per_node=2 -- scripts/measure_ranks.py --preset fast --threads 1 --repeats 10
 
-Every process runs the whole step: its share of the rays, the exchange of counts and gradients, clip and Adam. The time
-is the median over steps of rank 0, which waits for the others in every step. Nothing else should run on the machine.
+Every process runs the whole step: its share of the rays, the exchange of counts and gradients, clip and Adam. Steps follow
+each other as in training, ten of the fast form, one of the others, then a matrix product of the same moment is timed. The time is
+the median of such means on rank 0, which waits for the others in every step. Nothing else should run on the machine.
 """
 
 import argparse
 import os
 from contextlib import nullcontext
 
+import torch
+
 from semflow.cli import benchmark
-from semflow.engine.benchmark import measure_here
+from semflow.engine.benchmark import build_bench, step_of
+from semflow.engine.benchmark_timing import time_work
+from semflow.utils.device import resolve_device, set_up_torch
 from semflow.utils.ranks import joined, ranks
+
+IN_A_ROW = {"fast": 10}
 
 
 def main() -> None:
@@ -22,9 +29,15 @@ def main() -> None:
     benchmark.add_arguments(parser)
     args = parser.parse_args()
     settings = benchmark.settings_of(args, benchmark.PRESETS[args.preset], benchmark.sized_config(args, args.preset))
+    in_a_row = IN_A_ROW.get(args.preset, 1)
     with joined() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else nullcontext():
+        device = resolve_device(settings.device)
+        set_up_torch(settings.threads, settings.config.train.tf32)
+        torch.manual_seed(0)
+        bench = build_bench(settings, device)
         for case in ("static", "dynamic"):
-            found = measure_here(settings, case)
+            step = step_of(bench, case)
+            found = time_work(lambda step=step: [step() for _ in range(in_a_row)], settings.repeats, device, in_a_row)
             threads = f"{ranks()} x {args.threads or 'all'} threads"
             print(f"{case} step, {threads}: {found.seconds:.4f} s = {found.products:.3f} products", flush=True)
 
