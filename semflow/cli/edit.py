@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semflow.cli import render
+from semflow.cli.run_options import note_replacement
 from semflow.utils.errors import ConfigError
 
 BEFORE_AFTER, INSTANCES, EDIT_FILE = "before_after.png", "instances.png", "edits.json"
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     edited = edited_run(loaded, scenery, edits, args.device)
     trajectory = wish.trajectory(loaded.cameras(scene))
+    note_replacement(out / EDIT_FILE, "edit")
     write_edits(out / EDIT_FILE, edits)
     views = sorted({0, (len(trajectory) - 1) // 2, len(trajectory) - 1})
     write_png(out / BEFORE_AFTER, before_and_after(loaded.renderer, edited.renderer, scene, trajectory, views))

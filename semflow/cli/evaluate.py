@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import LABELS_DIR
+from semflow.cli.run_options import LABELS_DIR, note_replacement
 from semflow.config.parser import parse_arguments
 from semflow.config.schema import DataConfig
 from semflow.utils.errors import ConfigError, DataError
@@ -129,8 +129,7 @@ def evaluate_renderer(
     from semflow.engine.protocols import find_protocol
 
     scenes, truth_labels = load_scenes(data, device)
-    if (out / args.protocol / "metrics.json").exists():
-        print(f"replacing the earlier evaluation in {out / args.protocol}")
+    note_replacement(out / args.protocol / "metrics.json", "evaluation")
     result = evaluate(
         make_renderer(scenes), scenes, out, find_protocol(args.protocol), save=args.save, truth_labels=truth_labels,
         color_frames={s.name: parse_frames(data.color_frames, s.frames, "data.color_frames") for s in scenes},

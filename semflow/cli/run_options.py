@@ -16,3 +16,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+
+
+def note_replacement(file: Path, what: str) -> None:
+    """Say that what a command left here before is written anew."""
+    if file.exists():
+        print(f"replacing the earlier {what} in {file.parent}")

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import LABELS_DIR, add_run_options
+from semflow.cli.run_options import LABELS_DIR, add_run_options, note_replacement
 from semflow.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     groups = start_points(args, loaded, tracker)
     tracks = joined_tracks([tracker.track(start, uv) for start, uv in groups])
     out = args.out or args.run / "tracks" / scene
+    note_replacement(out / "tracks.npz", "tracks")
     save_tracks(out / "tracks.npz", tracks, tracker.watching)
     draw(tracker, tracks, np.concatenate([gradient_colors(uv) for _, uv in groups]), args.over, out)
     print(f"{len(tracks)} points: {out / 'tracks.npz'}, points.mp4, sheet.png, trails.png")

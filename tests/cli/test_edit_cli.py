@@ -60,6 +60,13 @@ def test_results_lie_beside_the_edits_and_a_replay_is_identical(asked, tmp_path,
     assert asked == [tmp_path, tmp_path]
 
 
+def test_an_edit_of_the_same_name_is_replaced_with_a_note(asked, tmp_path, capsys):
+    for kind, noted in (("remove", False), ("keep", True)):
+        call("--run", tmp_path, f"--{kind}", "ball", *SHORT)
+        assert (f"replacing the earlier edit in {tmp_path / 'edits' / 'edit'}" in capsys.readouterr().out) is noted
+    assert done(tmp_path / "edits" / "edit") == ["keep"]
+
+
 def test_before_and_after_differ_where_something_is_removed(asked, tmp_path):
     call("--run", tmp_path, "--remove", "ball", "--out", tmp_path / "o", *SHORT)
     both = read_png(tmp_path / "o" / "before_after.png").astype(int)

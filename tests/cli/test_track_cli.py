@@ -43,6 +43,12 @@ def test_without_points_what_moves_at_the_start_is_tracked(arguments, tmp_path):
     assert names == {"tracks.npz", "points", "points.mp4", "sheet.png", "trails.png"}
 
 
+def test_earlier_tracks_are_replaced_with_a_note(arguments, tmp_path, capsys):
+    for noted in (False, True):
+        assert main([*arguments, "--pixel", "3,14@1"]) == 0
+        assert ("replacing the earlier tracks in" in capsys.readouterr().out) is noted
+
+
 def test_pixels_and_masks_are_tracked_together(arguments, tmp_path):
     chosen = ["--pixel", "3,14@1", "--pixel", "11,7@2", "--class", "ball@1", "--grid", "2", "--camera", "1"]
     assert main([*arguments, *chosen]) == 0
