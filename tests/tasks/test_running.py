@@ -105,6 +105,16 @@ def test_jobs_run_after_those_that_they_need(tmp_path, scripts):
     assert running.run_jobs([first, second, third], 6, ["cpu"], said.append) == [] and said[-1].startswith("3 runs, 0 of")
 
 
+def test_what_another_call_has_done_meanwhile_is_not_done_again(tmp_path, scripts):
+    first, second, third = (make_job(tmp_path, name) for name in ("first", "second", "third"))
+    folders = str(first.folder.path), str(second.folder.path)
+    scripts["first"] = f"import pathlib; [pathlib.Path(path).mkdir() for path in {folders!r}]"
+    scripts["second"] = "raise SystemExit('done twice')"
+    said = []
+    assert running.run_jobs([first, second, third], 6, ["cpu"], said.append) == [] and "[3/3] task · third" in said[-1]
+    assert not running.plan_file(second).exists()  # it is as the other call has written it
+
+
 def test_a_failure_is_told_and_takes_along_what_needs_it_alone(tmp_path, scripts):
     first, other = make_job(tmp_path, "first"), make_job(tmp_path, "other")
     second = make_job(tmp_path, "second", needs=first)

@@ -217,6 +217,9 @@ class Queue:
                 continue
             if worker.job is None:
                 self.waiting.remove(job)
+                if is_done(job, self.every):  # by another call, meanwhile
+                    self.done += 1
+                    continue
                 write_text(plan_file(job), config_to_text(job.config))
             phase, command = next_command(job, self.every, worker.device)
             worker.start(job, phase, command)
