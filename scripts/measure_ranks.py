@@ -12,12 +12,8 @@ import argparse
 import os
 from contextlib import nullcontext
 
-import torch
-
 from semflow.cli import benchmark
-from semflow.engine.benchmark import build_bench, step_of
-from semflow.engine.benchmark_timing import time_work
-from semflow.utils.device import resolve_device, set_up_torch
+from semflow.engine.benchmark import measure_here
 from semflow.utils.ranks import joined, ranks
 
 IN_A_ROW = {"fast": 10}
@@ -31,13 +27,8 @@ def main() -> None:
     settings = benchmark.settings_of(args, benchmark.PRESETS[args.preset], benchmark.sized_config(args, args.preset))
     in_a_row = IN_A_ROW.get(args.preset, 1)
     with joined() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else nullcontext():
-        device = resolve_device(settings.device)
-        set_up_torch(settings.threads, settings.config.train.tf32)
-        torch.manual_seed(0)
-        bench = build_bench(settings, device)
         for case in ("static", "dynamic"):
-            step = step_of(bench, case)
-            found = time_work(lambda step=step: [step() for _ in range(in_a_row)], settings.repeats, device, in_a_row)
+            found = measure_here(settings, case, in_a_row)
             threads = f"{ranks()} x {args.threads or 'all'} threads"
             print(f"{case} step, {threads}: {found.seconds:.4f} s = {found.products:.3f} products", flush=True)
 

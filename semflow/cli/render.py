@@ -140,14 +140,13 @@ def make_palette(loaded, scene: str, trajectory: Trajectory, with_flow: bool) ->
     palette = Palette(loaded.label_map(scene), float(cameras.near.min()), float(cameras.far.max()))
     if not with_flow:
         return palette
-    width = min(PROBE_WIDTH, cameras.width)
-    small = cameras.resized(max(1, round(cameras.height * width / cameras.width)), width)
+    small = cameras.narrowed(PROBE_WIDTH)
     flows = []
     for i in torch.linspace(0, len(trajectory) - 1, min(PROBE_VIEWS, len(trajectory))).long().tolist():
         with torch.no_grad():
             flow = loaded.renderer.render(scene, small, i, float(trajectory.times[i]), frozenset({"flow"})).flow
         flows += [] if flow is None else [flow_scale(flow)]
-    return replace(palette, flow_scale=max(flows) * cameras.width / width) if flows else palette
+    return replace(palette, flow_scale=max(flows) * cameras.width / small.width) if flows else palette
 
 
 def picture_path(out: Path, name: str, index: int) -> Path:

@@ -92,8 +92,12 @@ def measure(settings: BenchmarkSettings, case: str) -> Measurement | StageTimes:
                                "take fewer --rays, --samples or --frames") from None
 
 
-def measure_here(settings: BenchmarkSettings, case: str) -> Measurement | StageTimes:
-    """Measure a case in this process; its peak includes whatever the process held before."""
+def measure_here(settings: BenchmarkSettings, case: str, in_a_row: int = 1) -> Measurement | StageTimes:
+    """Measure a case in this process; its peak includes whatever the process held before.
+
+    Args:
+        in_a_row: steps that are timed together, one after the other as in training; on a GPU those that are queued, if more.
+    """
     device = resolve_device(settings.device)
     set_up_torch(settings.threads, settings.config.train.tf32)
     torch.manual_seed(0)
@@ -109,7 +113,7 @@ def measure_here(settings: BenchmarkSettings, case: str) -> Measurement | StageT
     bench = build_bench(settings, device)
     if case == "encode":
         return time_work(encode_clip(bench), rare, device)
-    step, queued = step_of(bench, case), QUEUED_STEPS.get(device.type, 1)
+    step, queued = step_of(bench, case), max(in_a_row, QUEUED_STEPS.get(device.type, 1))
 
     def several() -> None:
         for _ in range(queued):

@@ -51,6 +51,11 @@ class Cameras:
         """The same cameras with images of another size (the focal length scales with the width)."""
         return replace(self, focal=self.focal * width / self.width, height=height, width=width)
 
+    def narrowed(self, width: int) -> Cameras:
+        """Same poses and field of view, with images of the same shape that are at most `width` pixels wide."""
+        width = min(width, self.width)
+        return self.resized(max(1, round(self.height * width / self.width)), width)
+
     def pixels(self) -> Tensor:
         """(H, W, 2) centres of all pixels."""
         device = self.c2w.device

@@ -45,8 +45,7 @@ class Outlines:
 
 def small_view(cameras: Cameras) -> Cameras:
     """The same cameras with few pixels."""
-    width = min(WIDTH, cameras.width)
-    return cameras.resized(max(1, round(cameras.height * width / cameras.width)), width)
+    return cameras.narrowed(WIDTH)
 
 
 def find_outlines(opacity: Callable[[SampledRays], Tensor], cameras: Cameras, camera: int, space: Space, samples: int,
