@@ -74,7 +74,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{name} {meaning}")
     for name, default in (("frames", 12), ("classes", 6), ("scenes", 1)):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
-    parser.add_argument("--sweep", nargs="+", default=[], metavar="AXIS=N,N,…",
+    parser.add_argument("--sweep", nargs="+", action="extend", default=[], metavar="AXIS=N,N,…",
                         help="case sweep on these values, as in rays=256,512, not on a small grid around the preset")
     parser.add_argument("--render-size", default="480x270", metavar="WxH", help="of rendered frames (default: %(default)s)")
     parser.add_argument("--run", type=Path, help="render this trained run instead of random networks")
@@ -95,7 +95,7 @@ def add_quality(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("quality", "Trains for given times and evaluates under the protocol `corrected`; a "
                                       "repeated call goes on where it stopped.")
     group.add_argument("--data_dir", metavar="ROOT", help="root of the scenes (default: of the configuration)")
-    group.add_argument("--scene", nargs="+", metavar="NAME", help="scenes (default: of the configuration)")
+    group.add_argument("--scene", nargs="+", action="extend", metavar="NAME", help="scenes (default: of the configuration)")
     group.add_argument("--minutes", default="1,2,4,6,8,10", metavar="LIST", help="of training (default: %(default)s)")
     group.add_argument("--every", type=int, default=4, metavar="N",
                        help="evaluate one in N (time, camera) pairs (default: %(default)s)")

@@ -75,6 +75,11 @@ class Wish:
     fps: float
     beside: bool
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the pictures and videos."""
+        return self.names + ((SIDE_BY_SIDE,) if self.beside else ())
+
     def trajectory(self, cameras: Cameras) -> Trajectory:
         """The views around the training cameras."""
         found = make_trajectory(self.path, cameras, self.frames, self.time, self.camera)
@@ -99,10 +104,13 @@ def checked_wish(args: argparse.Namespace) -> Wish:
 def render_path(loaded, scene: str, wish: Wish, out: Path) -> None:
     """Render the views of a path of a loaded run; writes PNGs and videos to `out`."""
     trajectory = wish.trajectory(loaded.cameras(scene))
+    earlier = [name for name in wish.written if (out / f"{name}.mp4").exists()]
+    if earlier:
+        print(f"replacing the earlier {', '.join(earlier)} in {out}")
     palette = make_palette(loaded, scene, trajectory, with_flow="flow" in wish.names)
     render_pictures(loaded.renderer, scene, trajectory, wish.names, palette, out, wish.beside)
     any_rank(False)  # wait for the pictures of the others
-    for name in () if rank() else wish.names + ((SIDE_BY_SIDE,) if wish.beside else ()):
+    for name in () if rank() else wish.written:
         files = [picture_path(out, name, i) for i in range(len(trajectory))]
         write_video(out / f"{name}.mp4", map(read_png, files), wish.fps)
         older = len(set((out / name).glob("[0-9]*.png")) - set(files))

@@ -22,7 +22,8 @@ from semflow.config.schema import Config
 from semflow.utils.errors import ConfigError
 
 STEPS_HELP = ("total length: N steps of the dynamic stage and round(3N/4) of the static stage, whose decay_steps are "
-              "scaled along; dynamic_stage.steps, static_stage.steps and their decay_steps on the command line go before it")
+              "scaled along; a stage that the configuration leaves out (steps = 0) stays out; dynamic_stage.steps, "
+              "static_stage.steps and their decay_steps on the command line go before it")
 _METAVARS = {str: "TEXT", int: "N", float: "X"}
 _STEP_QUARTERS = {"dynamic_stage": 4, "static_stage": 3}  # stage -> its length in quarters of --steps
 
@@ -152,15 +153,15 @@ def parse_arguments(
 
 
 def _resized(values: dict[str, Any], steps: int, words: set[str]) -> dict[str, int]:
-    """Lengths of the stages for `--steps`, and their decay in the ratio of before; not what `words` set themselves."""
+    """Lengths of the stages for `--steps`, and their decay in the ratio of before; neither stages left out nor what `words` set."""
     found = {}
     for stage, quarters in _STEP_QUARTERS.items():
         length, decay = f"{stage}.steps", f"{stage}.decay_steps"
-        if f"--{length}" in words:
+        before, falling = (values.get(name, known_keys()[name].default) for name in (length, decay))
+        if f"--{length}" in words or not before:
             continue
         found[length] = round(steps * quarters / 4)
-        before, falling = (values.get(name, known_keys()[name].default) for name in (length, decay))
-        if before and f"--{decay}" not in words:
+        if f"--{decay}" not in words:
             found[decay] = max(1, round(falling * found[length] / before))
     return found
 

@@ -127,7 +127,7 @@ def evaluate(
     for truth in truths:
         seen = truth.seen((color_frames or {}).get(truth.scene.name))
         results.append(evaluate_scene(judge, truth, seen, folder / truth.scene.name, save, every, progress))
-    return write_result(folder, protocol, results, every, save, make_notes(protocol, results, lpips, every))
+    return write_result(folder, protocol, results, every, save, make_notes(judge, results, every, any(truth.flow for truth in truths)))
 
 
 @dataclass(frozen=True)
@@ -225,14 +225,16 @@ def write_result(
     return EvaluationResult(protocol, results, means, intervals, folder, table)
 
 
-def make_notes(protocol: EvaluationProtocol, results: list[SceneResult], lpips: Lpips, every: int) -> list[str]:
-    """Sentences on what was left out."""
-    notes = [f"LPIPS is not computed: {lpips.reason}."] if lpips.reason else []
+def make_notes(judge: Judge, results: list[SceneResult], every: int, motion_known: bool) -> list[str]:
+    """Sentences on what was left out. `motion_known`: a scene holds truth of the scene motion."""
+    protocol, reason = judge.protocol, judge.lpips.reason
+    notes = [f"LPIPS is not computed: {reason}."] if reason else []
     if every > 1:
         evaluated, known = sum(len(result.images) for result in results), sum(result.of for result in results)
         notes.append(f"A subset, one in {every} views of other cameras: {evaluated} of {known} images.")
     if protocol.flow_error and all(image.ours.metrics["flow_epe"] is None for r in results for image in r.images):
-        notes.append("The end-point error is not computed: the scenes hold no truth of the scene motion.")
+        why = "what is judged renders no scene motion" if motion_known else "the scenes hold no truth of the scene motion"
+        notes.append(f"The end-point error is not computed: {why}.")
     for result in results:
         name, head = result.scene.name, result.groups[protocol.headline]
         if head is None:

@@ -143,11 +143,12 @@ def test_rendering_again_replaces_its_own_files_only(loaded, tmp_path, capsys):
     out = tmp_path / "out"
     call("--run", tmp_path, "--what", "rgb", "--frames", 4, "--out", out)
     (out / "notes.txt").write_text("mine")
-    capsys.readouterr()
-    call("--run", tmp_path, "--what", "rgb", "--frames", 3, "--out", out)
+    assert "replacing" not in capsys.readouterr().out
+    call("--run", tmp_path, "--what", "rgb,depth", "--frames", 3, "--out", out)
     assert len(read_video(out / "rgb.mp4")) == 3
     assert (out / "notes.txt").read_text() == "mine" and (out / "rgb" / "0003.png").exists()
-    assert "1 older" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 older" in said and f"replacing the earlier rgb in {out}\n" in said
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -97,7 +97,13 @@ class TestCommandLine:
         argv = ["--config", f"{tmp_path}/c.txt", "--steps", "800"]
         assert parse_config([*argv, "--dynamic_stage.decay_steps=33"]).dynamic_stage.decay_steps == 33
         assert parse_config([*argv, "--dynamic_stage.steps", "50"]).dynamic_stage.decay_steps == 100
-        assert parse_config(argv).static_stage.decay_steps == 60  # there is no ratio to keep
+
+    def test_a_stage_that_the_file_leaves_out_stays_out(self, tmp_path):
+        (tmp_path / "c.txt").write_text("static_stage.steps = 0\nstatic_stage.decay_steps = 60\n")
+        argv = ["--config", f"{tmp_path}/c.txt", "--steps", "800"]
+        config = parse_config(argv)
+        assert (config.static_stage.steps, config.static_stage.decay_steps, config.dynamic_stage.steps) == (0, 60, 800)
+        assert parse_config([*argv, "--static_stage.steps", "5"]).static_stage.steps == 5
 
     def test_command_line_goes_before_the_file_whatever_the_spelling(self, tmp_path):
         (tmp_path / "c.txt").write_text("data.scenes = [A]\ntrain.bf16 = true\ndata.factor = 4\n")

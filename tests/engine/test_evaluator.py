@@ -156,6 +156,17 @@ def test_flow_is_judged_where_truth_is_given(tmp_path):
     assert result.headline["flow_epe"] == pytest.approx(2**0.5)
     assert metric(result, "held_out", "flow_epe", "copying") == 0.0
     assert run(tmp_path, PerfectRenderer()).headline["flow_epe"] is None
+    assert "the scenes hold no truth of the scene motion" in (tmp_path / "corrected" / "table.txt").read_text()
+
+
+def test_a_renderer_without_motion_is_not_said_to_lack_the_truth(tmp_path):
+    class Motionless(PerfectRenderer):
+        def render(self, *arguments):
+            return replace(super().render(*arguments), flow=None)
+
+    truth = torch.zeros(HEIGHT, WIDTH, 2), torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
+    result = run(tmp_path, Motionless(), truth_flow={"toy": lambda time, camera: truth})
+    assert result.headline["flow_epe"] is None and "what is judged renders no scene motion" in result.table
 
 
 def test_metrics_json_holds_every_choice_and_every_image(tmp_path):
