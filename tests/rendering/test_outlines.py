@@ -1,13 +1,20 @@
 """Haze that hangs beside a thing, in closed form: in a view it is no part of the thing, wherever that is shown."""
 
+import math
+
 import pytest
 import torch
-from edit_toys import BALL, CAMERAS, LABELS, Balls, renderer_of, shift
+from edit_toys import BALL, CAMERAS, LABELS, SPACE, Balls, renderer_of, shift
 
 from semflow.fields.solid import Solid
+from semflow.geometry.spaces import camera_rays
 from semflow.rendering import outlines as module
+from semflow.rendering.compositing import sample_distances
+from semflow.rendering.edited_layers import EditedLayer
 from semflow.rendering.edits import LayerEdit, SceneEdits, Thing, Treatment
 from semflow.rendering.outlines import Outlines
+from semflow.rendering.samples import stratified
+from semflow.rendering.static_rays import SampledRays
 from semflow.tasks.editing.edit_file import checked_edit
 from semflow.tasks.editing.operations import Shown, apply
 from semflow.tasks.editing.regions import find_regions
@@ -202,6 +209,31 @@ def test_a_removal_by_name_leaves_haze_where_it_is():
     assert ((plain.rgb - clean.rgb).abs().amax(-1) > 1e-3)[off].sum() > 20
     alike(edited, plain, off)
     assert (edited.rgb - clean.rgb)[ball].abs().max() < 0.02 < 0.2 < (plain.rgb - clean.rgb)[ball].abs().amax(-1).min()
+
+
+class Soft(Balls):
+    """A ball of density 4 in the dynamic field that is blended with a weight of 0.5."""
+
+    def dynamic_solid(self, scene, maps, track, rays):
+        solid = super().dynamic_solid(scene, maps, track, rays)
+        return Solid(solid.density / 100.0, track.positions[0], 0.5 * solid.blend)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_the_opacity_of_a_body_is_that_of_its_own_size_and_blending(factor):
+    """Along a ray through its middle, of 1,500 samples: 1 - exp(-integral of blend * density), however large it is shown."""
+    middle = torch.tensor(PLACE)
+    place = torch.eye(4).repeat(len(CAMERAS), 1, 1)
+    place[:, :3, :3] *= factor
+    place[:, :3, 3] = (1.0 - factor) * SPACE.to_world(middle)
+    renderer = renderer_of(Soft(velocity=(0.0, 0.0, 0.0)))
+    edited = EditedLayer(layer((1.0, 0.0, 0.0), placement=place), FrontAndBack(), renderer.dynamic_queries("toy", 1.0), SPACE, 1.0)
+    uv, in_front = CAMERAS.project(SPACE.to_world(middle[None]), 1)
+    rays = camera_rays(CAMERAS, SPACE, 1, uv)
+    u = stratified(1, 1500, None, uv.device)
+    found = edited.opacity(SampledRays(rays, u, sample_distances(u, rays.directions)))
+    assert in_front.all() and found.shape == (1, 1)
+    assert found.item() == pytest.approx(1.0 - math.exp(-0.5 * 4.0 * 2 * 0.16), abs=0.01)
 
 
 @pytest.mark.parametrize(("size", "width"), [((6, 10), 4), ((101, 150), 96), ((9, 200), 96), ((130, 30), 96)])
