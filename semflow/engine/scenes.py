@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,7 +54,8 @@ def load_training_scenes(config: Config, device: torch.device) -> list[TrainingS
     for name in config.data.scenes:
         data = perturbed(load_scene(config.data, name), config.data, config.train.seed).to(device)
         colors = parse_frames(config.data.color_frames, data.frames, "data.color_frames")
-        scenes.append(TrainingScene(data, supervise(data, config.data.calibrate_depth, colors)))
+        supervision = supervise(data, config.data.calibrate_depth, colors)
+        scenes.append(TrainingScene(replace(data, space=supervision.space), supervision))
     first = scenes[0].data
     for scene in scenes[1:]:
         if scene.data.label_map.names != first.label_map.names:

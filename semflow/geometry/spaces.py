@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -39,6 +39,9 @@ class Space(Protocol):
 
         None: points (T, N, 3), each row on rays of its own camera.
         """
+
+    def begun_at(self, u: float) -> Space:
+        """The same space with rays that begin at their parameter u, before 0 or after it; they end where they did."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,10 @@ class NdcSpace:
         """u (...) of NDC points (..., 3): linear in z, the same for every camera."""
         return ((points[..., 2] + 1.0) / 2.0 - self.u_near) / (self.u_far - self.u_near)
 
+    def begun_at(self, u: float) -> NdcSpace:
+        """See `Space`; before the near plane the formulas hold as well."""
+        return replace(self, u_near=self.u_near + u * (self.u_far - self.u_near))
+
 
 @dataclass(frozen=True)
 class MetricSpace:
@@ -128,6 +135,10 @@ class MetricSpace:
     def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int | None) -> Tensor:
         """u (...) of field points (..., 3): linear in the depth along the axis of the camera."""
         return (cameras.depth(self.to_world(points), frame) - self.near) / (self.far - self.near)
+
+    def begun_at(self, u: float) -> MetricSpace:
+        """See `Space`."""
+        return replace(self, near=self.near + u * (self.far - self.near))
 
 
 def make_space(kind: str, cameras: Cameras, clip_to_bounds: bool) -> Space:

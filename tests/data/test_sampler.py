@@ -36,7 +36,7 @@ def scene():
 def supervision():
     return Supervision(
         surface_u=numbers(0.7), surface_metric=torch.tensor([True, False, True, False]), triangulated_u=numbers(0.8),
-        triangulated_valid=numbers(0) % 5 == 0, color_valid=torch.tensor([False, True, True, False]), summary="")
+        triangulated_valid=numbers(0) % 5 == 0, color_valid=torch.tensor([False, True, True, False]), space=None, summary="")
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -55,6 +55,24 @@ def test_calibrated_surfaces_are_true_even_where_things_move(root, scene):
     assert "4 of 4 frames" in found.summary
 
 
+def test_rays_begin_early_enough_for_what_is_nearer_than_the_bounds(root, scene):
+    """Bounds come from points at rest: here a third of the way is cut off, and what lies there is found all the same."""
+    late = replace(scene, space=scene.space.begun_at(0.35))
+    share = (true_u(root, late) < 0).float().mean()
+    found = supervise(late, True, (0,))
+    assert share > 0.01 and found.space.u_near < late.space.u_near
+    truth = true_u(root, replace(scene, space=found.space))
+    assert found.surface_u.min() < 1e-6 and (found.surface_u < 1e-6).sum() < 5  # nothing piles up at the start
+    assert (found.surface_u - truth).abs()[scene.motion].max() < 0.01
+    assert supervise(scene, True, (0,)).space == scene.space  # nothing is nearer
+
+
+def test_a_few_stray_pixels_do_not_move_the_start_of_the_rays(scene):
+    disparity = scene.disparity.clone()
+    disparity[0, 0, :2] = 100.0 * disparity.max()
+    assert supervise(replace(scene, disparity=disparity), True, (0,)).space == scene.space
+
+
 def test_without_calibration_only_the_order_is_known(scene):
     found = supervise(scene, False, (0, 2))
     assert not found.surface_metric.any() and not found.triangulated_valid.any()
