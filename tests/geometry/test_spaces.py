@@ -149,9 +149,9 @@ def test_a_space_goes_where_its_points_are(cameras):
 @pytest.mark.parametrize("u", [-0.1, 0.0, 0.3])
 def test_a_space_begun_elsewhere_cuts_the_same_rays_there(cameras, kind, u):
     space = every_space(cameras)[kind]
-    moved, uv = space.begun_at(u), torch.tensor([[3.0, 2.0], [17.5, 9.0]])
+    moved, uv = space.begun_at(u), torch.tensor([[3.0, 2.0], [17.5, 9.0]], dtype=torch.float64)
     before, after = (camera_rays(cameras, each, 1, uv) for each in (space, moved))
-    whole = torch.tensor([0.0, 0.25, 0.9]).expand(2, 3)
+    whole = torch.tensor([0.0, 0.25, 0.9], dtype=torch.float64).expand(2, 3)
     torch.testing.assert_close(after.at(whole), before.at(u + whole * (1 - u)), atol=1e-5, rtol=1e-5)
     found = moved.ray_parameter(after.at(whole).flatten(0, 1), cameras, 1)
     torch.testing.assert_close(found, whole.flatten(), atol=1e-4, rtol=0)
