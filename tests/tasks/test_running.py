@@ -1,8 +1,10 @@
 """Doing jobs: order, failures, times, what is done already."""
 
+import multiprocessing
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -146,6 +148,76 @@ def test_an_interruption_stops_the_processes_gently(tmp_path, scripts, monkeypat
     with pytest.raises(KeyboardInterrupt):
         running.run_jobs([job], 6, ["cpu"], lambda line: None)
     assert saved.exists()
+
+
+SLOW_TO_SAVE = """
+import os, pathlib, time
+from semflow.engine.interrupt import GracefulStop
+with GracefulStop() as stop:
+    print(os.getpid(), flush=True)
+    pathlib.Path({ready!r}).touch()
+    while not stop.requested:
+        time.sleep(0.01)
+    time.sleep({seconds})  # a second signal would come now
+pathlib.Path({saved!r}).touch()
+"""
+
+
+@pytest.fixture
+def apart(tmp_path, scripts):
+    """Runs a job that needs `seconds` to save, in a process that leads a group, as a command in a terminal does; (it, saved)."""
+    started = []
+
+    def lead(job):
+        os.setsid()
+        running.run_jobs([job], 6, ["cpu"], lambda line: None)
+
+    def start(seconds):
+        ready, saved, job = tmp_path / "ready", tmp_path / "saved", make_job(tmp_path, "long")
+        scripts["long"] = SLOW_TO_SAVE.format(ready=str(ready), saved=str(saved), seconds=seconds)
+        process = multiprocessing.get_context("fork").Process(target=lead, args=(job,))
+        process.start()
+        started.append(process)
+        wait_for(ready.exists)
+        return process, saved
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def wait_for(condition, seconds=60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_terminal_s_whole_group_reaches_a_training_once(apart, number):
+    process, saved = apart(seconds=1)
+    os.killpg(process.pid, number)
+    process.join(60)
+    assert process.exitcode == 1 and saved.exists()
+
+
+def test_a_second_ctrl_c_leaves_no_process_behind(apart, tmp_path):
+    process, saved = apart(seconds=60)
+    log = running.log_file(make_job(tmp_path, "long"))
+    child = int(log.read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    wait_for(lambda: "SIGTERM" in log.read_text())  # it saves
+    os.killpg(process.pid, signal.SIGINT)
+    process.join(60)
+    assert not saved.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_under_nohup_a_closed_terminal_changes_nothing(monkeypatch):
+    assert signal.SIGHUP in running.stopping().signals
+    monkeypatch.setattr(running.signal, "getsignal", lambda number: signal.SIG_IGN)
+    assert signal.SIGHUP not in running.stopping().signals
 
 
 def test_processes_on_the_cpu_share_its_cores(monkeypatch):
