@@ -130,3 +130,10 @@ def test_csv_and_json_hold_every_run(written):
     run = record["rows"][1]["runs"][0]
     assert run["commit"] == "abc" and run["config"]["out"].endswith("seed-0") and run["seconds"] == {"train": 90.0}
     assert record["protocol"]["name"] == running.PROTOCOL and record["groups"] == collecting.GROUPS
+
+
+def test_scenes_with_a_dot_in_their_name_have_files_of_their_own(tmp_path):
+    for name in ("toy-walk.1", "toy-walk.2"):
+        write_tables(tmp_path / name, TABLE, BUDGETS["small"], [], [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"toy-walk.{n}.{ending}" for n in (1, 2) for ending in ("csv", "json", "md")]

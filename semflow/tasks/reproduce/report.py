@@ -36,10 +36,11 @@ SHOWN = {NEW_VIEWS: ("miou_foreground", "miou", "psnr"), OWN_VIEWS: ("miou_foreg
 
 def write_tables(path: Path, table: Table, budget: Budget, rows: Sequence[Row], curve: Sequence[CurvePoint],
                  pictures: Sequence[Path] = ()) -> None:
-    """Write `path` with the suffixes .md, .csv and .json; `pictures` are shown at the end of the first."""
-    write_text(path.with_suffix(".md"), markdown(table, budget, rows, curve, [p.relative_to(path.parent) for p in pictures]))
-    write_text(path.with_suffix(".csv"), comma_separated(rows))
-    write_json(path.with_suffix(".json"), record(table, budget, rows, curve))
+    """Write `path` with .md, .csv and .json added to its name; `pictures` are shown at the end of the first."""
+    page, figures, everything = (path.with_name(path.name + ending) for ending in (".md", ".csv", ".json"))
+    write_text(page, markdown(table, budget, rows, curve, [p.relative_to(path.parent) for p in pictures]))
+    write_text(figures, comma_separated(rows))
+    write_json(everything, record(table, budget, rows, curve))
 
 
 def markdown(table: Table, budget: Budget, rows: Sequence[Row], curve: Sequence[CurvePoint], pictures: Sequence[Path]) -> str:
