@@ -39,6 +39,9 @@ def test_lists_that_are_given_twice_add_up():
     (["weak", "full", "--only", "flow_noise_05"], "only = 'flow_noise_05': weak, full has"),
     (["full", "--jobs", "-1"], "jobs = -1"),
     (["full", "--set", "dynamic_stage.step=3"], "there is no such key; did you mean dynamic_stage.steps"),
+    (["full", "--set", "out=runs/mine"], "set = 'out=runs/mine': each run has its own out; the folder of all is named by --runs"),
+    (["full", "--set", "render.samples=8", "data.scenes = a"], "scenes are named by --scene"),
+    (["adaptation", "--set", "init=a.safetensors"], "which run starts from which is part of the table"),
     (["adaptation", "--scene", "One"], "at least two scenes"),
 ])
 def test_wrong_options_are_one_line(words, message, capsys, tmp_path, monkeypatch):
