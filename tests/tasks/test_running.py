@@ -53,6 +53,18 @@ def test_another_configuration_in_the_folder_is_refused(tmp_path):
         running.is_trained(replace(job, config=replace(job.config, train=replace(job.config.train, seed=1))))
 
 
+def test_what_is_advised_for_another_configuration_exists(tmp_path):
+    job = make_job(tmp_path, "a")
+    train(job)
+    other = replace(job, config=replace(job.config, train=replace(job.config.train, seed=1)))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes").touch()  # no run at all
+    for wrong in (other, make_job(tmp_path, "b")):
+        with pytest.raises(ConfigError, match="another folder of runs by --runs") as caught:
+            running.is_done(wrong, 6)  # asked before running, and by --collect
+        assert "--o" not in str(caught.value)  # neither --out nor --overwrite
+
+
 def test_a_method_without_training_is_judged_again_when_its_configuration_changes(tmp_path):
     job = make_job(tmp_path, "flow", baseline="flow")
     command = running.next_command(job, 6, "cpu")[1]
