@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "published sizes on the NVIDIA scenes (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:N, or a list like cuda:0,cuda:1: one run at a time on each")
     parser.add_argument("--jobs", type=int, default=0, metavar="N",
-                        help="runs at a time on each device (default: one, on the CPU one per core, at most four)")
+                        help="runs at a time on each device (default: one, on the CPU one per core that may be used, at most four)")
     parser.add_argument("--data_dir", help="root of the scenes (default: as the configurations say)")
     parser.add_argument("--scene", **several, metavar="NAME",
                         help="scenes in place of the budget's; the last one is the new one of adaptation")
@@ -102,14 +102,12 @@ def device_slots(devices: str, jobs: int) -> list[str]:
     Raises:
         ConfigError: a negative number, or a device that does not exist.
     """
-    import os
-
-    from semflow.utils.device import resolve_device
+    from semflow.utils.device import resolve_device, usable_cores
 
     if jobs < 0:
         raise ConfigError(f"jobs = {jobs}: must not be negative")
     names = [str(resolve_device(name.strip())) for name in devices.split(",")]
-    return [name for name in names for _ in range(jobs or (min(4, os.cpu_count() or 1) if name == "cpu" else 1))]
+    return [name for name in names for _ in range(jobs or (min(4, usable_cores()) if name == "cpu" else 1))]
 
 
 def write(args: argparse.Namespace, table: Table, budget: Budget, sources: Sources, jobs: list[Job]) -> None:

@@ -59,7 +59,10 @@ def test_a_name_that_one_of_several_tables_has_chooses_there_alone(capsys, tmp_p
 
 
 def test_a_run_on_each_device_or_several(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)  # as under taskset, whatever cores there are
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert reproduce.device_slots("cpu", 0) == ["cpu"]
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1}, raising=False)
     assert reproduce.device_slots("cpu", 0) == ["cpu", "cpu"] and reproduce.device_slots("cpu", 3) == ["cpu"] * 3
 
 

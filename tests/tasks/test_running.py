@@ -233,6 +233,6 @@ def test_under_nohup_a_closed_terminal_changes_nothing(monkeypatch):
 
 
 def test_processes_on_the_cpu_share_its_cores(monkeypatch):
-    monkeypatch.setattr(running.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(8), raising=False)
     assert running.threads_each(["cpu"] * 3) == 2 and running.threads_each(["cpu"] * 9) == 1
     assert running.threads_each(["cpu"]) == 0 and running.threads_each(["cuda:0", "cuda:1"]) == 0

@@ -20,6 +20,7 @@ from semflow.engine.interrupt import GracefulStop
 from semflow.engine.run_folder import RunState
 from semflow.engine.stages import total_steps
 from semflow.tasks.reproduce.plan import Job
+from semflow.utils.device import usable_cores
 from semflow.utils.errors import ConfigError, SemflowError
 from semflow.utils.files import write_json, write_text
 
@@ -213,7 +214,7 @@ def run_jobs(jobs: Sequence[Job], every: int, devices: Sequence[str], say: Calla
 def threads_each(devices: Sequence[str]) -> int:
     """Threads of a process, so that those on the CPU share its cores; 0: as torch likes."""
     on_cpu = sum(device == "cpu" for device in devices)
-    return max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu > 1 else 0
+    return max(1, usable_cores() // on_cpu) if on_cpu > 1 else 0
 
 
 class Queue:
