@@ -1,7 +1,7 @@
 """Train, judge and tabulate what a table of the tasks, baselines and ablations needs; what is done is kept.
 
 Writes RESULTS/BUDGET/TABLE.md, .csv, .json and figures. Stopped, the same command goes on. With --scene it takes other scenes
-than the budget has, and writes TABLE-SCENE.*
+than the budget has, and writes TABLE-SCENE.*; with --only or --tasks the files hold these rows alone
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
         make_missing_scenes(wanted)
         failures = run_jobs(wanted, budget.every, device_slots(args.device, args.jobs), lambda line: print(line, flush=True))
     for table in tables:
-        write(args, table, budget, sources, jobs[table])
+        path = write(args, table, budget, sources, jobs[table])
+        if len(jobs[table]) < len(planned[table]):
+            print(f"{path}.md, .csv, .json now hold these rows only; --collect without --only and --tasks writes the whole table")
     for line in failures:
         print(f"failed: {line}")
     return 1 if failures else 0
@@ -110,8 +112,8 @@ def device_slots(devices: str, jobs: int) -> list[str]:
     return [name for name in names for _ in range(jobs or (min(4, usable_cores()) if name == "cpu" else 1))]
 
 
-def write(args: argparse.Namespace, table: Table, budget: Budget, sources: Sources, jobs: list[Job]) -> None:
-    """The files of a table, and a word on each."""
+def write(args: argparse.Namespace, table: Table, budget: Budget, sources: Sources, jobs: list[Job]) -> Path:
+    """The files of a table, and a word on each; returns their path without endings."""
     from semflow.tasks.reproduce.collecting import collect
     from semflow.tasks.reproduce.figures import draw_figures
     from semflow.tasks.reproduce.report import write_tables
@@ -128,3 +130,4 @@ def write(args: argparse.Namespace, table: Table, budget: Budget, sources: Sourc
             print(f"{table.name}: no figures: {error}")
     write_tables(path, table, budget, rows, curve, pictures)
     print(f"written: {path}.md, .csv, .json" + "".join(f", {picture.name}" for picture in pictures))
+    return path

@@ -58,6 +58,15 @@ def test_a_name_that_one_of_several_tables_has_chooses_there_alone(capsys, tmp_p
     assert [path.name for path in sorted(tmp_path.glob("results/small/*.csv"))] == ["full.csv", "robustness.csv"]
 
 
+@pytest.mark.parametrize("part", [["--only", "ours"], ["--tasks", "weak_scribbles"], []])
+def test_a_part_of_a_table_that_takes_its_files_is_told(part, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "weak", "tracking", "--collect", "--no-figures", *part]) == 0
+    told = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if "these rows only; --collect without" in line]
+    expected = {"--only": ["results/small/tracking.md"], "--tasks": ["results/small/weak.md"]}  # ours is all that weak has
+    assert told == (expected[part[0]] if part else [])
+
+
 def test_a_run_on_each_device_or_several(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)  # as under taskset, whatever cores there are
     monkeypatch.setattr("os.cpu_count", lambda: 8)
