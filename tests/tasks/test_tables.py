@@ -10,9 +10,10 @@ import pytest
 from semflow.config.schema import Config
 from semflow.engine.checkpoint import checkpoint_path, save_checkpoint
 from semflow.tasks.reproduce import collecting, running
-from semflow.tasks.reproduce.collecting import NEW_VIEWS, OWN_VIEWS, collect
+from semflow.tasks.reproduce.collecting import NEW_VIEWS, OWN_VIEWS, Row, collect
 from semflow.tasks.reproduce.plan import BUDGETS, OURS, Job, Method, Table
-from semflow.tasks.reproduce.report import write_tables
+from semflow.tasks.reproduce.published import PUBLISHED
+from semflow.tasks.reproduce.report import markdown, write_tables
 from semflow.utils.files import write_json
 
 TABLE = Table("toy", "A toy table", ("tracking_25",))
@@ -120,6 +121,14 @@ def test_the_page_shows_figures_rows_without_runs_and_pictures(written):
     assert "- mean: the method mean." in page and "![toy_views](toy_views.png)" in page
     assert "| ours | 0.625 |" in page.replace("tracking_25 | ", "")  # the only class that is known
     assert "wall" not in page
+
+
+def test_the_page_says_whether_published_figures_are_known(written, monkeypatch):
+    assert "- published: the figure of the paper; none is known here." in written.with_suffix(".md").read_text()
+    monkeypatch.setitem(PUBLISHED, ("tracking_25", "mean"), "0.812")
+    rows = [Row("tracking_25", "mean", "the method mean", [], 1, {})]
+    page = markdown(TABLE, BUDGETS["small"], rows, [], [])
+    assert "| tracking_25 | mean |  |  | 0.812 |" in page and "- published: the figure of the paper, where it is known." in page
 
 
 def test_csv_and_json_hold_every_run(written):
