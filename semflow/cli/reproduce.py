@@ -1,7 +1,7 @@
 """Train, judge and tabulate what a table of the tasks, baselines and ablations needs; what is done is kept.
 
 Writes RESULTS/BUDGET/TABLE.md, .csv, .json and figures. Stopped, the same command goes on. With --scene it takes other scenes
-than the budget has, and writes TABLE-SCENE.*
+than the budget has, and writes TABLE-SCENE.*; with --only or --tasks the files hold these rows alone
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "published sizes on the NVIDIA scenes (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:N, or a list like cuda:0,cuda:1: one run at a time on each")
     parser.add_argument("--jobs", type=int, default=0, metavar="N",
-                        help="runs at a time on each device (default: one, on the CPU one per core, at most four)")
+                        help="runs at a time on each device (default: one, on the CPU one per core that may be used, at most four)")
     parser.add_argument("--data_dir", help="root of the scenes (default: as the configurations say)")
     parser.add_argument("--scene", **several, metavar="NAME",
                         help="scenes in place of the budget's; the last one is the new one of adaptation")
@@ -62,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
         make_missing_scenes(wanted)
         failures = run_jobs(wanted, budget.every, device_slots(args.device, args.jobs), lambda line: print(line, flush=True))
     for table in tables:
-        write(args, table, budget, sources, jobs[table])
+        path = write(args, table, budget, sources, jobs[table])
+        if len(jobs[table]) < len(planned[table]):
+            print(f"{path}.md, .csv, .json now hold these rows only; --collect without --only and --tasks writes the whole table")
     for line in failures:
         print(f"failed: {line}")
     return 1 if failures else 0
@@ -102,18 +104,16 @@ def device_slots(devices: str, jobs: int) -> list[str]:
     Raises:
         ConfigError: a negative number, or a device that does not exist.
     """
-    import os
-
-    from semflow.utils.device import resolve_device
+    from semflow.utils.device import resolve_device, usable_cores
 
     if jobs < 0:
         raise ConfigError(f"jobs = {jobs}: must not be negative")
     names = [str(resolve_device(name.strip())) for name in devices.split(",")]
-    return [name for name in names for _ in range(jobs or (min(4, os.cpu_count() or 1) if name == "cpu" else 1))]
+    return [name for name in names for _ in range(jobs or (min(4, usable_cores()) if name == "cpu" else 1))]
 
 
-def write(args: argparse.Namespace, table: Table, budget: Budget, sources: Sources, jobs: list[Job]) -> None:
-    """The files of a table, and a word on each."""
+def write(args: argparse.Namespace, table: Table, budget: Budget, sources: Sources, jobs: list[Job]) -> Path:
+    """The files of a table, and a word on each; returns their path without endings."""
     from semflow.tasks.reproduce.collecting import collect
     from semflow.tasks.reproduce.figures import draw_figures
     from semflow.tasks.reproduce.report import write_tables
@@ -130,3 +130,4 @@ def write(args: argparse.Namespace, table: Table, budget: Budget, sources: Sourc
             print(f"{table.name}: no figures: {error}")
     write_tables(path, table, budget, rows, curve, pictures)
     print(f"written: {path}.md, .csv, .json" + "".join(f", {picture.name}" for picture in pictures))
+    return path

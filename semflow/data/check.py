@@ -29,8 +29,10 @@ class SceneReport:
     summary: str
 
 
-def check_data(config_or_root: DataConfig | str | Path, scenes: Iterable[str] | None = None) -> list[Problem]:
-    """Every problem of the named scenes, each once.
+def check_scenes(
+    config_or_root: DataConfig | str | Path, scenes: Iterable[str] | None = None
+) -> tuple[list[Problem], list[SceneReport]]:
+    """Problems of the root itself, and a report per scene.
 
     Args:
         config_or_root: a configuration, whose factor and frame lists are followed, or a data root.
@@ -39,14 +41,6 @@ def check_data(config_or_root: DataConfig | str | Path, scenes: Iterable[str] | 
     Raises:
         ConfigError: the configuration itself is wrong.
     """
-    problems, reports = check_scenes(config_or_root, scenes)
-    return list(dict.fromkeys([*problems, *(problem for report in reports for problem in report.problems)]))
-
-
-def check_scenes(
-    config_or_root: DataConfig | str | Path, scenes: Iterable[str] | None = None
-) -> tuple[list[Problem], list[SceneReport]]:
-    """Problems of the root itself, and a report per scene (see `check_data`)."""
     if isinstance(config_or_root, DataConfig):
         config, names = config_or_root, list(scenes or config_or_root.scenes)
     else:

@@ -50,14 +50,11 @@ class Progress:
         name: name of the stage.
         total: steps of the stage.
         start: steps already done (a resumed stage).
-        limit_seconds: the stage also ends after this time (None = no limit); the ETA respects it.
         stream: where to write, standard output by default; a bar if it is a terminal, else lines.
     """
 
-    def __init__(self, name: str, total: int, start: int = 0, limit_seconds: float | None = None,
-                 stream: TextIO | None = None):
+    def __init__(self, name: str, total: int, start: int = 0, stream: TextIO | None = None):
         self.name, self.total, self.start, self.step = name, total, start, start
-        self.limit_seconds = limit_seconds
         self.stream = sys.stdout if stream is None else stream
         self.means = {"loss": RunningMean(), "PSNR": RunningMean(), "mIoU": RunningMean()}
         self._bar = None
@@ -104,11 +101,7 @@ class Progress:
     def eta_seconds(self) -> float:
         """Seconds until the end of the stage at the speed so far; NaN before the first step."""
         elapsed, done = time.monotonic() - self._began, self.step - self.start
-        remaining = elapsed / done * (self.total - self.step) if done else math.nan
-        if self.limit_seconds is None:
-            return remaining
-        left = max(self.limit_seconds - elapsed, 0.0)
-        return min(remaining, left) if done else left
+        return elapsed / done * (self.total - self.step) if done else math.nan
 
     def summary(self) -> str:
         """`loss 0.0123  PSNR 24.10  mIoU 0.812`, as far as known."""

@@ -1,16 +1,15 @@
-"""PNG pictures and mp4 videos, written under a temporary name and renamed when complete."""
+"""PNG pictures and mp4 videos, complete on the disk or absent."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
 
 from semflow.utils.errors import SemflowError
+from semflow.utils.files import atomic_path
 
 QUALITY = 8  # imageio's scale, 0 to 10
 
@@ -35,7 +34,7 @@ def require_ffmpeg() -> str:
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write (H, W, 3) or (H, W) uint8 as PNG; the folder is made where missing, a file of this name is replaced."""
-    with _complete(path) as temporary:
+    with atomic_path(path) as temporary:
         imageio.imwrite(temporary, image, format="png")
 
 
@@ -57,7 +56,7 @@ def write_video(path: Path, images: Iterable[np.ndarray], fps: float) -> None:
         ValueError: no frames.
     """
     require_ffmpeg()
-    with _complete(path) as temporary:
+    with atomic_path(path) as temporary:
         writer = imageio.get_writer(
             temporary, format="FFMPEG", mode="I", fps=fps, codec="libx264", pixelformat="yuv420p",
             quality=QUALITY, macro_block_size=1, ffmpeg_log_level="error",
@@ -77,15 +76,3 @@ def pad_even(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) with its last row and column repeated where H or W is odd (yuv420p needs even sizes)."""
     height, width = image.shape[:2]
     return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-
-
-@contextmanager
-def _complete(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path` on success and vanishes on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

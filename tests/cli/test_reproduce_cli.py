@@ -39,6 +39,9 @@ def test_lists_that_are_given_twice_add_up():
     (["weak", "full", "--only", "flow_noise_05"], "only = 'flow_noise_05': weak, full has"),
     (["full", "--jobs", "-1"], "jobs = -1"),
     (["full", "--set", "dynamic_stage.step=3"], "there is no such key; did you mean dynamic_stage.steps"),
+    (["full", "--set", "out=runs/mine"], "set = 'out=runs/mine': each run has its own out; the folder of all is named by --runs"),
+    (["full", "--set", "render.samples=8", "data.scenes = a"], "scenes are named by --scene"),
+    (["adaptation", "--set", "init=a.safetensors"], "which run starts from which is part of the table"),
     (["adaptation", "--scene", "One"], "at least two scenes"),
 ])
 def test_wrong_options_are_one_line(words, message, capsys, tmp_path, monkeypatch):
@@ -55,8 +58,20 @@ def test_a_name_that_one_of_several_tables_has_chooses_there_alone(capsys, tmp_p
     assert [path.name for path in sorted(tmp_path.glob("results/small/*.csv"))] == ["full.csv", "robustness.csv"]
 
 
+@pytest.mark.parametrize("part", [["--only", "ours"], ["--tasks", "weak_scribbles"], []])
+def test_a_part_of_a_table_that_takes_its_files_is_told(part, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "weak", "tracking", "--collect", "--no-figures", *part]) == 0
+    told = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if "these rows only; --collect without" in line]
+    expected = {"--only": ["results/small/tracking.md"], "--tasks": ["results/small/weak.md"]}  # ours is all that weak has
+    assert told == (expected[part[0]] if part else [])
+
+
 def test_a_run_on_each_device_or_several(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)  # as under taskset, whatever cores there are
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert reproduce.device_slots("cpu", 0) == ["cpu"]
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1}, raising=False)
     assert reproduce.device_slots("cpu", 0) == ["cpu", "cpu"] and reproduce.device_slots("cpu", 3) == ["cpu"] * 3
 
 

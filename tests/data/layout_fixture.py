@@ -6,6 +6,8 @@ Three frames of 16x12; images_2, disp, motion_masks and flow at 8x6; labels at 1
 import imageio.v3 as iio
 import numpy as np
 
+from semflow.data.check import check_scenes
+
 T, H, W = 3, 12, 16
 LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nwall:10,20,30::\nball:200,0,0::\nperson:0,0,200::\n"
 COLORS = np.array([[0, 0, 0], [10, 20, 30], [200, 0, 0], [0, 0, 200]], dtype=np.uint8)
@@ -105,3 +107,9 @@ def write_truth(rgb_root, label_root=None, name="Tiny") -> None:
             if label_root is not None:
                 ids = np.full((H, W), (time + camera) % 3)
                 write_image(label_root / name / "multiview_GT_semantic" / view, COLORS[ids])
+
+
+def problems_of(config_or_root, scenes=None) -> list:
+    """All that the check finds, each problem once, as `semflow check` prints it."""
+    problems, reports = check_scenes(config_or_root, scenes)
+    return list(dict.fromkeys([*problems, *(problem for report in reports for problem in report.problems)]))

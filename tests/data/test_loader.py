@@ -19,6 +19,7 @@ from layout_fixture import (
     half_image,
     label_ids,
     poses_bounds,
+    problems_of,
     truth_color,
     write_classes,
     write_flow,
@@ -29,7 +30,6 @@ from layout_fixture import (
 )
 
 from semflow.config.schema import DataConfig
-from semflow.data.check import check_data
 from semflow.data.loader import load_scene
 from semflow.geometry.spaces import MetricSpace, NdcSpace
 from semflow.utils.errors import ConfigError, DataError
@@ -193,7 +193,7 @@ def test_two_roots(tmp_path):
     scene = _load(frames, labels_dir=str(labels))
     assert _same(scene, _load(tmp_path / "one"))
     assert scene.label_map.names[2] == "ball" and scene.truth.read_labels(1, 1).unique().tolist() == [2]
-    assert check_data(DataConfig(dir=str(frames), labels_dir=str(labels)), ["Tiny"]) == []
+    assert problems_of(DataConfig(dir=str(frames), labels_dir=str(labels)), ["Tiny"]) == []
     with pytest.raises(DataError, match="nowhere.*labels_dir"):
         _load(frames, labels_dir=str(tmp_path / "nowhere"))
 
@@ -349,7 +349,7 @@ def test_broken_file_is_one_clear_line_in_loading_and_checking(tmp_path, kind):
         warnings.simplefilter("error")
         with pytest.raises(DataError) as caught:
             load_scene(config, "Tiny")
-        problems = check_data(config, ["Tiny"])
+        problems = problems_of(config, ["Tiny"])
     message = str(caught.value)
     assert words in message and Path(file).name in message and "\n" not in message
     assert message in [str(problem) for problem in problems]

@@ -89,16 +89,6 @@ class TestEta:
                 progress.update()
             assert progress.eta_seconds() == pytest.approx(90)
 
-    def test_a_time_limit_ends_the_stage_sooner(self, clock):
-        with Progress("static", 100, limit_seconds=50, stream=io.StringIO()) as progress:
-            assert progress.eta_seconds() == 50
-            for _ in range(10):
-                clock.now += 3
-                progress.update()
-            assert progress.eta_seconds() == pytest.approx(20)
-            clock.now += 100
-            assert progress.eta_seconds() == 0
-
     @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (7325, "2:02:05")])
     def test_clock(self, seconds, text):
         assert progress_module._clock(seconds) == text

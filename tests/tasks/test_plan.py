@@ -105,3 +105,8 @@ def test_unknown_table():
 def test_paths_are_below_the_runs_folder(sources):
     found = jobs_of(TABLES["multi"], SMALL, sources)[0]
     assert found.folder.path == Path(sources.runs) / "small" / "balloon+flag" / "multi" / "ours" / "seed-0"
+
+
+def test_a_seed_may_be_set_for_all_runs():
+    jobs = jobs_of(TABLES["weak"], SMALL, Sources(Path("runs"), settings=("train.seed=7",)))
+    assert {job.config.train.seed for job in jobs} == {7}

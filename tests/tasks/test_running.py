@@ -1,8 +1,10 @@
 """Doing jobs: order, failures, times, what is done already."""
 
+import multiprocessing
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -49,6 +51,18 @@ def test_another_configuration_in_the_folder_is_refused(tmp_path):
     train(job)
     with pytest.raises(ConfigError, match="another configuration: train.seed"):
         running.is_trained(replace(job, config=replace(job.config, train=replace(job.config.train, seed=1))))
+
+
+def test_what_is_advised_for_another_configuration_exists(tmp_path):
+    job = make_job(tmp_path, "a")
+    train(job)
+    other = replace(job, config=replace(job.config, train=replace(job.config.train, seed=1)))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes").touch()  # no run at all
+    for wrong in (other, make_job(tmp_path, "b")):
+        with pytest.raises(ConfigError, match="another folder of runs by --runs") as caught:
+            running.is_done(wrong, 6)  # asked before running, and by --collect
+        assert "--o" not in str(caught.value)  # neither --out nor --overwrite
 
 
 def test_a_method_without_training_is_judged_again_when_its_configuration_changes(tmp_path):
@@ -148,7 +162,77 @@ def test_an_interruption_stops_the_processes_gently(tmp_path, scripts, monkeypat
     assert saved.exists()
 
 
+SLOW_TO_SAVE = """
+import os, pathlib, time
+from semflow.engine.interrupt import GracefulStop
+with GracefulStop() as stop:
+    print(os.getpid(), flush=True)
+    pathlib.Path({ready!r}).touch()
+    while not stop.requested:
+        time.sleep(0.01)
+    time.sleep({seconds})  # a second signal would come now
+pathlib.Path({saved!r}).touch()
+"""
+
+
+@pytest.fixture
+def apart(tmp_path, scripts):
+    """Runs a job that needs `seconds` to save, in a process that leads a group, as a command in a terminal does; (it, saved)."""
+    started = []
+
+    def lead(job):
+        os.setsid()
+        running.run_jobs([job], 6, ["cpu"], lambda line: None)
+
+    def start(seconds):
+        ready, saved, job = tmp_path / "ready", tmp_path / "saved", make_job(tmp_path, "long")
+        scripts["long"] = SLOW_TO_SAVE.format(ready=str(ready), saved=str(saved), seconds=seconds)
+        process = multiprocessing.get_context("fork").Process(target=lead, args=(job,))
+        process.start()
+        started.append(process)
+        wait_for(ready.exists)
+        return process, saved
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def wait_for(condition, seconds=60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_terminal_s_whole_group_reaches_a_training_once(apart, number):
+    process, saved = apart(seconds=1)
+    os.killpg(process.pid, number)
+    process.join(60)
+    assert process.exitcode == 1 and saved.exists()
+
+
+def test_a_second_ctrl_c_leaves_no_process_behind(apart, tmp_path):
+    process, saved = apart(seconds=60)
+    log = running.log_file(make_job(tmp_path, "long"))
+    child = int(log.read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    wait_for(lambda: "SIGTERM" in log.read_text())  # it saves
+    os.killpg(process.pid, signal.SIGINT)
+    process.join(60)
+    assert not saved.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_under_nohup_a_closed_terminal_changes_nothing(monkeypatch):
+    assert signal.SIGHUP in running.stopping().signals
+    monkeypatch.setattr(running.signal, "getsignal", lambda number: signal.SIG_IGN)
+    assert signal.SIGHUP not in running.stopping().signals
+
+
 def test_processes_on_the_cpu_share_its_cores(monkeypatch):
-    monkeypatch.setattr(running.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(8), raising=False)
     assert running.threads_each(["cpu"] * 3) == 2 and running.threads_each(["cpu"] * 9) == 1
     assert running.threads_each(["cpu"]) == 0 and running.threads_each(["cuda:0", "cuda:1"]) == 0

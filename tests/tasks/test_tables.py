@@ -10,9 +10,10 @@ import pytest
 from semflow.config.schema import Config
 from semflow.engine.checkpoint import checkpoint_path, save_checkpoint
 from semflow.tasks.reproduce import collecting, running
-from semflow.tasks.reproduce.collecting import NEW_VIEWS, OWN_VIEWS, collect
+from semflow.tasks.reproduce.collecting import NEW_VIEWS, OWN_VIEWS, Row, collect
 from semflow.tasks.reproduce.plan import BUDGETS, OURS, Job, Method, Table
-from semflow.tasks.reproduce.report import write_tables
+from semflow.tasks.reproduce.published import PUBLISHED
+from semflow.tasks.reproduce.report import markdown, write_tables
 from semflow.utils.files import write_json
 
 TABLE = Table("toy", "A toy table", ("tracking_25",))
@@ -122,6 +123,14 @@ def test_the_page_shows_figures_rows_without_runs_and_pictures(written):
     assert "wall" not in page
 
 
+def test_the_page_says_whether_published_figures_are_known(written, monkeypatch):
+    assert "- published: the figure of the paper; none is known here." in written.with_suffix(".md").read_text()
+    monkeypatch.setitem(PUBLISHED, ("tracking_25", "mean"), "0.812")
+    rows = [Row("tracking_25", "mean", "the method mean", [], 1, {})]
+    page = markdown(TABLE, BUDGETS["small"], rows, [], [])
+    assert "| tracking_25 | mean |  |  | 0.812 |" in page and "- published: the figure of the paper, where it is known." in page
+
+
 def test_csv_and_json_hold_every_run(written):
     rows = list(csv.DictReader(written.with_suffix(".csv").open()))
     assert {(row["method"], row["metric"], float(row["value"])) for row in rows if row["group"] == OWN_VIEWS} == {
@@ -130,3 +139,10 @@ def test_csv_and_json_hold_every_run(written):
     run = record["rows"][1]["runs"][0]
     assert run["commit"] == "abc" and run["config"]["out"].endswith("seed-0") and run["seconds"] == {"train": 90.0}
     assert record["protocol"]["name"] == running.PROTOCOL and record["groups"] == collecting.GROUPS
+
+
+def test_scenes_with_a_dot_in_their_name_have_files_of_their_own(tmp_path):
+    for name in ("toy-walk.1", "toy-walk.2"):
+        write_tables(tmp_path / name, TABLE, BUDGETS["small"], [], [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"toy-walk.{n}.{ending}" for n in (1, 2) for ending in ("csv", "json", "md")]

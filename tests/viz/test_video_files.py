@@ -1,5 +1,7 @@
 """Pictures and videos on disk: readable, complete or absent."""
 
+import os
+
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -20,6 +22,16 @@ def test_png_round_trip_replaces_whole_files(tmp_path):
     video.write_png(path, 255 - image)
     assert (video.read_png(path) == 255 - image).all()
     assert [p.name for p in path.parent.iterdir()] == ["0000.png"]
+
+
+@pytest.mark.parametrize("write", [lambda path: video.write_png(path, ramp(1, 8, 8)[0]),
+                                   lambda path: video.write_video(path, ramp(2, 16, 16), fps=5)], ids=["png", "mp4"])
+def test_the_content_is_on_the_disk_before_the_name(write, tmp_path, monkeypatch):
+    path, flushed = tmp_path / "0000.mp4", []
+    flush = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (flushed.append(path.exists()), flush(file)))
+    write(path)
+    assert flushed == [False, True]  # the file under its temporary name, then the folder that names it
 
 
 def test_single_channel_png_keeps_its_ids(tmp_path):

@@ -21,6 +21,8 @@ from semflow.utils.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 OURS = "ours"
+OWNED = {"out": "the folder of all is named by --runs", "data.scenes": "scenes are named by --scene",
+         "init": "which run starts from which is part of the table"}  # keys that differ from run to run
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,9 @@ def jobs_of(table: Table, budget: Budget, sources: Sources) -> list[Job]:
     """Every run that a table needs, those that others start from first.
 
     Raises:
-        ConfigError: a configuration is missing or wrong.
+        ConfigError: a configuration is missing or wrong, or a setting is not for all runs alike.
     """
+    refuse_owned(sources.settings)
     jobs = []
     for seed in budget.seeds:
         start = None
@@ -218,6 +221,14 @@ def jobs_of(table: Table, budget: Budget, sources: Sources) -> list[Job]:
                         jobs.append(make_job(task, method, scenes, seed, budget, sources, table.curve, start))
     # what is not trained has no seed
     return [job for job in jobs if not job.baseline or job.seed == budget.seeds[0]]
+
+
+def refuse_owned(settings: Sequence[str]) -> None:
+    """ConfigError for a setting, KEY=VALUE, of a key that each run has its own value of."""
+    for setting in settings:
+        key = setting.partition("=")[0].strip()
+        if key in OWNED:
+            raise ConfigError(f"set = {setting!r}: each run has its own {key}; {OWNED[key]}")
 
 
 def make_job(task: str, method: Method, scenes: tuple[str, ...], seed: int, budget: Budget, sources: Sources,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,10 +35,11 @@ SHOWN = {NEW_VIEWS: ("miou_foreground", "miou", "psnr"), OWN_VIEWS: ("miou_foreg
 
 def write_tables(path: Path, table: Table, budget: Budget, rows: Sequence[Row], curve: Sequence[CurvePoint],
                  pictures: Sequence[Path] = ()) -> None:
-    """Write `path` with the suffixes .md, .csv and .json; `pictures` are shown at the end of the first."""
-    write_text(path.with_suffix(".md"), markdown(table, budget, rows, curve, [p.relative_to(path.parent) for p in pictures]))
-    write_text(path.with_suffix(".csv"), comma_separated(rows))
-    write_json(path.with_suffix(".json"), record(table, budget, rows, curve))
+    """Write `path` with .md, .csv and .json added to its name; `pictures` are shown at the end of the first."""
+    page, figures, everything = (path.with_name(path.name + ending) for ending in (".md", ".csv", ".json"))
+    write_text(page, markdown(table, budget, rows, curve, [p.relative_to(path.parent) for p in pictures]))
+    write_text(figures, comma_separated(rows))
+    write_json(everything, record(table, budget, rows, curve))
 
 
 def markdown(table: Table, budget: Budget, rows: Sequence[Row], curve: Sequence[CurvePoint], pictures: Sequence[Path]) -> str:
@@ -56,10 +56,16 @@ def markdown(table: Table, budget: Budget, rows: Sequence[Row], curve: Sequence[
     lines += ["- In brackets the 95 % interval: over seeds, or a bootstrap over images where there is one seed. *minus ours*: "
               "the difference of fg mIoU, image by image.", "- fg mIoU: classes that may move, all others merged into one; mean "
               "over the classes present in the image, then over images and scenes.",
-              "- published: the figure of the paper, where it is known.", ""]
+              f"- published: {published_note(rows)}.", ""]
     lines += distance_table(rows) + class_table(rows) + curve_table(curve)
     lines += [f"![{path.stem}]({path.as_posix()})\n" for path in pictures]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def published_note(rows: Sequence[Row]) -> str:
+    """What the last column holds."""
+    known = any(published(row.task, row.method) for row in rows)
+    return "the figure of the paper, where it is known" if known else "the figure of the paper; none is known here"
 
 
 def meanings(rows: Sequence[Row]) -> dict[str, str]:
@@ -198,8 +204,3 @@ def run_record(run: Judged) -> dict:
 def none_or_dict(interval: Interval | None) -> dict | None:
     """An interval as JSON can hold it."""
     return None if interval is None else asdict(interval)
-
-
-def read_table(path: Path) -> dict:
-    """The JSON of a table that was written."""
-    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ from semflow.engine.interrupt import GracefulStop
 from semflow.engine.run_folder import RunState
 from semflow.engine.stages import total_steps
 from semflow.tasks.reproduce.plan import Job
-from semflow.utils.errors import SemflowError
+from semflow.utils.device import usable_cores
+from semflow.utils.errors import ConfigError, SemflowError
 from semflow.utils.files import write_json, write_text
 
 PROTOCOL = "corrected"
@@ -57,7 +59,14 @@ def is_trained(job: Job) -> bool:
     Raises:
         ConfigError: its folder holds a run of another configuration.
     """
-    return bool(job.baseline) or job.folder.state(job.config) is RunState.FINISHED
+    if job.baseline:
+        return True
+    try:
+        return job.folder.state(job.config) is RunState.FINISHED
+    except ConfigError as error:
+        what = str(error).partition("; choose another --out")[0]  # options of `semflow train`
+        raise ConfigError(f"{what}; name another folder of runs by --runs, or give the --set that this one was made with"
+                          ) from error
 
 
 def is_judged(job: Job, every: int, checkpoint: Path | None = None) -> bool:
@@ -116,7 +125,8 @@ class Worker:
             environment["OMP_NUM_THREADS"] = str(self.threads)
         self.job, self.phase, self.command, self.started = job, phase, command, time.monotonic()
         with open(log_file(job), "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment,
+                                            start_new_session=True)  # Ctrl-C in the terminal reaches it by `stop_all` alone
 
     def finish(self) -> None:
         """Add the time of the ended process to the job's record.
@@ -130,12 +140,30 @@ class Worker:
             lines = log_file(self.job).read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise SemflowError(f"{self.job.name}: {lines[-1] if lines else 'failed'} (see {log_file(self.job)})")
 
-    def stop(self) -> None:
-        """Ask the process to stop - training saves first - and wait."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait()
-            note_time(self.job, self.phase, time.monotonic() - self.started, self.device)
+
+def stop_all(workers: Sequence[Worker]) -> None:
+    """Ask the processes once to stop - training saves first - and wait; another Ctrl-C meanwhile kills them."""
+    running = [worker for worker in workers if worker.process is not None]
+    try:
+        for worker in running:
+            worker.process.terminate()
+        for worker in running:
+            worker.process.wait()
+    except KeyboardInterrupt:
+        for worker in running:
+            worker.process.kill()
+            worker.process.wait()
+        raise
+    for worker in running:
+        note_time(worker.job, worker.phase, time.monotonic() - worker.started, worker.device)
+
+
+def stopping() -> GracefulStop:
+    """Told to stop also by a terminal that closes, of which processes in other sessions hear nothing; not under nohup."""
+    stop = GracefulStop()
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        stop.signals = (*stop.signals, signal.SIGHUP)
+    return stop
 
 
 def note_time(job: Job, phase: str, seconds: float, device: str) -> None:
@@ -164,21 +192,21 @@ def run_jobs(jobs: Sequence[Job], every: int, devices: Sequence[str], say: Calla
 
     Raises:
         ConfigError: a folder holds a run of another configuration.
-        KeyboardInterrupt: everything was stopped; trainings are saved and go on by the same call.
+        KeyboardInterrupt: everything was stopped; trainings are saved, unless a second Ctrl-C came meanwhile, and go on
+            by the same call.
     """
     left = [job for job in jobs if not is_done(job, every)]
     say(f"{len(jobs)} runs, {len(left)} of them to do, {len(devices)} at a time")
     workers = [Worker(device, threads_each(devices)) for device in devices]
     queue = Queue(left, every, say)
     try:
-        with GracefulStop() as stop:
+        with stopping() as stop:
             while queue.step(workers):
                 time.sleep(POLL_SECONDS)
                 if stop.requested:
                     raise KeyboardInterrupt
     except BaseException:
-        for worker in workers:
-            worker.stop()
+        stop_all(workers)
         raise
     return queue.failures
 
@@ -186,7 +214,7 @@ def run_jobs(jobs: Sequence[Job], every: int, devices: Sequence[str], say: Calla
 def threads_each(devices: Sequence[str]) -> int:
     """Threads of a process, so that those on the CPU share its cores; 0: as torch likes."""
     on_cpu = sum(device == "cpu" for device in devices)
-    return max(1, (os.cpu_count() or 1) // on_cpu) if on_cpu > 1 else 0
+    return max(1, usable_cores() // on_cpu) if on_cpu > 1 else 0
 
 
 class Queue:
