@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = replace(loaded.config.data, dir=args.data_dir or loaded.config.data.dir)
     scene, root = render.choose_scene(args.scene, loaded.scene_names), Path(data.dir)
-    original, scenery = load_scene(data, scene), scenery_of(loaded, scene)
+    original, scenery = load_scene(data, scene, loaded.cameras(scene).c2w.device), scenery_of(loaded, scene)
     cases = [removal(root, scene, loaded, kind) for kind in args.without]
     cases += [displacement(root, scene, loaded, kind, vector) for kind, vector in args.shift]
     for case in cases:
