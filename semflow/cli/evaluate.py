@@ -93,10 +93,17 @@ def run(args: argparse.Namespace) -> int:
         data = moved_data(RunFolder(args.run).config().data, args.data_dir, args.labels_dir)
         return evaluate_baseline(args, data, args.device, args.run)
     from semflow.engine.loading import load_run
+    from semflow.engine.scenes import require_same_scene
 
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = moved_data(loaded.config.data, args.data_dir, args.labels_dir)
-    return evaluate_renderer(lambda scenes: loaded.renderer, args, data, args.device, args.into or args.run / "eval")
+
+    def renderer_of(scenes: Sequence[SceneData]) -> ViewRenderer:
+        for scene in scenes:
+            require_same_scene(loaded.scenes[scene.name], scene, data.dir)
+        return loaded.renderer
+
+    return evaluate_renderer(renderer_of, args, data, args.device, args.into or args.run / "eval")
 
 
 def check_every(every: int) -> None:
@@ -129,9 +136,10 @@ def evaluate_renderer(
     from semflow.engine.protocols import find_protocol
 
     scenes, truth_labels = load_scenes(data, device)
+    renderer = make_renderer(scenes)
     note_replacement(out / args.protocol / "metrics.json", "evaluation")
     result = evaluate(
-        make_renderer(scenes), scenes, out, find_protocol(args.protocol), save=args.save, truth_labels=truth_labels,
+        renderer, scenes, out, find_protocol(args.protocol), save=args.save, truth_labels=truth_labels,
         color_frames={s.name: parse_frames(data.color_frames, s.frames, "data.color_frames") for s in scenes},
         truth_flow=find_true_motion(data, scenes), every=args.every,
     )

@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from semflow.data.loader import load_scene
     from semflow.engine.loading import load_run
+    from semflow.engine.scenes import require_same_scene
     from semflow.tasks.editing.edited import scenery_of
     from semflow.tasks.editing.measure import displacement, measure, removal, views_of
     from semflow.viz.panels import side_by_side
@@ -42,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = replace(loaded.config.data, dir=args.data_dir or loaded.config.data.dir)
     scene, root = render.choose_scene(args.scene, loaded.scene_names), Path(data.dir)
-    original, scenery = load_scene(data, scene, loaded.cameras(scene).c2w.device), scenery_of(loaded, scene)
+    original = load_scene(data, scene, loaded.cameras(scene).c2w.device)
+    require_same_scene(loaded.scenes[scene], original, root)
+    scenery = scenery_of(loaded, scene)
     cases = [removal(root, scene, loaded, kind) for kind in args.without]
     cases += [displacement(root, scene, loaded, kind, vector) for kind, vector in args.shift]
     for case in cases:

@@ -169,12 +169,14 @@ def score(args: argparse.Namespace, loaded: LoadedRun, tracker: Tracker, out: Pa
     from semflow.cli.evaluate import load_scenes, moved_data
     from semflow.data.synthetic.tracks import find_scene, true_tracks
     from semflow.engine.copying import labelled_frames
+    from semflow.engine.scenes import require_same_scene
     from semflow.tasks.track_scores import format_scores, score_tracks
     from semflow.utils.files import write_json
 
     data = moved_data(loaded.config.data, args.data_dir, args.labels_dir)
     scenes, truth_labels = load_scenes(data, args.device)
     scene = next(scene for scene in scenes if scene.name == tracker.scene)
+    require_same_scene(loaded.scenes[scene.name], scene, data.dir, same_size=True)  # tracks are in pixels of the run
     start = (*labelled_frames(scene.labels), 0)[0]
     made = find_scene(Path(data.dir) / scene.name)
     truth = None if made is None else true_tracks(made, start, tracker.watching, scene.height, scene.width)

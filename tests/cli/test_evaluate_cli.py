@@ -17,6 +17,7 @@ from semflow.data import loader
 from semflow.engine.baselines import BASELINES, build_baseline
 from semflow.engine.copying import CopyingRenderer
 from semflow.engine.protocols import PROTOCOLS
+from semflow.engine.scenes import KeptScene
 from semflow.geometry.cameras import Cameras
 from semflow.records import LabelMap, SceneData
 
@@ -52,7 +53,9 @@ def asked(monkeypatch):
     def load_run(run, device, checkpoint=None, settings=()):
         calls.append((run, device, checkpoint))
         config = replace(Config(), data=DataConfig(scenes=("toy",), labelled_frames="0-1"))
-        return SimpleNamespace(config=config, renderer=CopyingRenderer({"toy": fake_scene("toy")}))
+        scene = fake_scene("toy")
+        kept = KeptScene("toy", scene.rgb, scene.cameras, None, scene.label_map, None)
+        return SimpleNamespace(config=config, renderer=CopyingRenderer({"toy": scene}), scenes={"toy": kept})
 
     monkeypatch.setitem(sys.modules, "semflow.engine.loading", SimpleNamespace(load_run=load_run))
     return calls
@@ -76,6 +79,16 @@ def test_the_command_writes_the_evaluation_and_prints_the_table(read, asked, tmp
     assert asked[-1][2] == Path("step.safetensors") and (tmp_path / "eval" / "paper" / "metrics.json").is_file()
     assert main(arguments) == 0
     assert "replacing the earlier evaluation" in capsys.readouterr().out
+
+
+def test_data_of_other_classes_than_the_run_was_trained_on_are_refused(read, asked, tmp_path, capsys, monkeypatch):
+    scene = fake_scene("toy")
+    reversed_map = LabelMap(("c", "b", "a"), scene.label_map.colors, (1, 2))
+    monkeypatch.setattr(loader, "load_scene", lambda *_: replace(scene, label_map=reversed_map))
+    assert main(["evaluate", "--run", str(tmp_path), "--device", "cpu", "--data_dir", "other"]) == 2
+    said = capsys.readouterr().err
+    assert "other/toy" in said and "c, b, a, those of the checkpoint a, b, c" in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("wrong", [["--every", "0"], ["--protocol", "published"], ["--proto", "paper"]])
