@@ -281,7 +281,8 @@ def quality(args: argparse.Namespace, config: Config) -> Quality:
     plan = QualityPlan(config, minutes(args), args.along, find_protocol("corrected"), args.every, args.out)
 
     def judge(checkpoint: Path, out: Path) -> None:
-        renderer = load_run(checkpoint.parents[1], args.device, checkpoint).renderer
-        evaluate(renderer, scenes, out, plan.protocol, truth_labels=truth_labels, color_frames=colors, every=plan.every)
+        loaded = load_run(checkpoint.parents[1], args.device, checkpoint)
+        evaluate(loaded.renderer, scenes, out, plan.protocol, truth_labels=truth_labels, color_frames=colors,
+                 every=plan.every, evaluated=loaded.identity)
 
     return measure_quality(plan, judge, say)

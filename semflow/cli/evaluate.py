@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
             require_same_scene(loaded.scenes[scene.name], scene, data.dir)
         return loaded.renderer
 
-    return evaluate_renderer(renderer_of, args, data, args.device, args.into or args.run / "eval")
+    return evaluate_renderer(renderer_of, args, data, args.device, args.into or args.run / "eval", loaded.identity)
 
 
 def check_every(every: int) -> None:
@@ -119,17 +119,18 @@ def evaluate_baseline(args: argparse.Namespace, data: DataConfig, device: str, r
 
     return evaluate_renderer(
         lambda scenes: build_baseline(args.baseline, {scene.name: scene for scene in scenes}), args, data, device,
-        args.into or run / f"eval_{args.baseline}")
+        args.into or run / f"eval_{args.baseline}", {"baseline": args.baseline})
 
 
 def evaluate_renderer(
-    make_renderer: MakeRenderer, args: argparse.Namespace, data: DataConfig, device: str, out: Path
+    make_renderer: MakeRenderer, args: argparse.Namespace, data: DataConfig, device: str, out: Path, evaluated: dict
 ) -> int:
     """Evaluate a renderer, print the table and where the files are.
 
     Args:
         make_renderer: gives the renderer of the scenes, whose labels are those that training was given.
         args: protocol, save and every. data: the scenes. device: where. out: evaluation folder.
+        evaluated: what the renderer is, for metrics.json.
     """
     from semflow.data.frame_lists import parse_frames
     from semflow.engine.evaluator import evaluate
@@ -141,7 +142,7 @@ def evaluate_renderer(
     result = evaluate(
         renderer, scenes, out, find_protocol(args.protocol), save=args.save, truth_labels=truth_labels,
         color_frames={s.name: parse_frames(data.color_frames, s.frames, "data.color_frames") for s in scenes},
-        truth_flow=find_true_motion(data, scenes), every=args.every,
+        truth_flow=find_true_motion(data, scenes), every=args.every, evaluated=evaluated,
     )
     print(result.table)
     print(f"written: {result.folder / 'metrics.json'}, table.txt and, per scene, overview.png" + (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from semflow.config.parser import config_from_dict, with_settings
 from semflow.config.schema import Config
@@ -12,6 +13,7 @@ from semflow.engine.building import build_model, encode_scenes
 from semflow.engine.checkpoint import load_checkpoint
 from semflow.engine.run_folder import RunFolder
 from semflow.engine.scenes import KeptScene, scene_from_state
+from semflow.engine.stages import dynamic_is_untrained, total_steps
 from semflow.geometry.cameras import Cameras
 from semflow.models.semantic_flow import SemanticFlow
 from semflow.records import LabelMap
@@ -27,6 +29,7 @@ class LoadedRun:
     Attributes:
         config: the configuration of the run. model: its networks. renderer: renders any view.
         scenes: name -> what the checkpoint keeps of the scene. step: optimiser steps taken.
+        checkpoint: the file. settings: what of `render` was set otherwise, as KEY=VALUE.
     """
 
     config: Config
@@ -34,6 +37,14 @@ class LoadedRun:
     renderer: ModelRenderer
     scenes: dict[str, KeptScene]
     step: int
+    checkpoint: Path
+    settings: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What is shown: name of the checkpoint file, its step, the steps of the whole run, settings; can be JSON."""
+        return {"checkpoint": self.checkpoint.name, "step": self.step, "steps": total_steps(self.config),
+                "settings": list(self.settings)}
 
     @property
     def scene_names(self) -> tuple[str, ...]:
@@ -50,6 +61,8 @@ class LoadedRun:
 
 def load_run(run: Path, device: str = "auto", checkpoint: Path | None = None, settings: Sequence[str] = ()) -> LoadedRun:
     """Load the newest checkpoint of a run folder, or the named one; `settings` replace keys of `render` (KEY=VALUE).
+
+    The dynamic field is left out as long as no stage has trained it.
 
     Raises:
         CheckpointError: there is none, it is broken, or its weights do not fit its configuration.
@@ -69,5 +82,6 @@ def load_run(run: Path, device: str = "auto", checkpoint: Path | None = None, se
         raise CheckpointError(f"{path}: not a checkpoint of this version of semflow ({reason}); train again") from error
     config = with_settings(config, settings, "render")
     contexts = dict(zip((scene.name for scene in scenes), encode_scenes(model, scenes)))
-    renderer = ModelRenderer(model, contexts, config.render)
-    return LoadedRun(config, model, renderer, {scene.name: scene for scene in scenes}, state["step"])
+    step = state["step"]
+    renderer = ModelRenderer(model, contexts, config.render, static_only=dynamic_is_untrained(config, step))
+    return LoadedRun(config, model, renderer, {scene.name: scene for scene in scenes}, step, path, tuple(settings))

@@ -55,7 +55,8 @@ def asked(monkeypatch):
         config = replace(Config(), data=DataConfig(scenes=("toy",), labelled_frames="0-1"))
         scene = fake_scene("toy")
         kept = KeptScene("toy", scene.rgb, scene.cameras, None, scene.label_map, None)
-        return SimpleNamespace(config=config, renderer=CopyingRenderer({"toy": scene}), scenes={"toy": kept})
+        return SimpleNamespace(config=config, renderer=CopyingRenderer({"toy": scene}), scenes={"toy": kept},
+                               identity={"checkpoint": "step-7.safetensors", "step": 7, "steps": 9, "settings": []})
 
     monkeypatch.setitem(sys.modules, "semflow.engine.loading", SimpleNamespace(load_run=load_run))
     return calls
@@ -74,6 +75,8 @@ def test_the_command_writes_the_evaluation_and_prints_the_table(read, asked, tmp
     assert asked == [(tmp_path, "cpu", None)] and read[0].dir == "elsewhere"
     assert (tmp_path / "eval" / "corrected" / "toy" / "t002_c001_labels.png").is_file()
     printed = capsys.readouterr().out
+    assert "step-7.safetensors: step 7 of 9, the run is unfinished" in printed
+    assert json.loads((tmp_path / "eval" / "corrected" / "metrics.json").read_text())["evaluated"]["step"] == 7
     assert "corrected-1" in printed and "held-out" in printed and "replacing" not in printed
     assert main(arguments + ["--protocol", "paper", "--checkpoint", "step.safetensors"]) == 0
     assert asked[-1][2] == Path("step.safetensors") and (tmp_path / "eval" / "paper" / "metrics.json").is_file()
@@ -116,6 +119,7 @@ def test_a_baseline_needs_no_run(read, tmp_path):
     arguments = ["evaluate", "--baseline=copying", "--scene", "toy", "--data.labelled_frames", "0", "--device", "cpu"]
     assert main([*arguments, "--out", str(tmp_path), "--protocol", "paper"]) == 0
     written = json.loads((tmp_path / "eval_copying" / "paper" / "metrics.json").read_text())
+    assert written["evaluated"] == {"baseline": "copying"}
     assert written["scenes"]["toy"]["labelled_frames"] == [0] and not (tmp_path / "config.txt").exists()
 
 
