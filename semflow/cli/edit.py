@@ -28,7 +28,8 @@ OPTIONS = {
     "scale": ("FACTOR", "factor", "make it larger or smaller about its own centre"),
     "duplicate": ("NAME:X,Y,Z", "", "show it once more, displaced; other edits can use the name"),
     "delay": ("FRAMES", "frames", "let it do everything some frames later"),
-    "speed": ("FACTOR", "factor", "let it move that much faster from frame 0 on; negative: backwards"),
+    "speed": ("FACTOR[:FROM]", "factor", "let it move that much faster; at frame FROM it is as it was (default: 0); "
+              "negative: backwards (default: beginning with the last frame)"),
     "freeze": ("FRAME", "frame", "hold it at a frame"),
 }
 
@@ -107,7 +108,8 @@ def record(name: str, text: str) -> dict[str, Any]:
         return {"do": name, "scene": scene} | ({"run": run} if run else {})
     form, key, _ = OPTIONS[name]
     what, *parts = text.split(":")
-    if len(parts) != form.count(":") + bool(form):
+    most = form.count(":") + bool(form)
+    if not most - form.count("[") <= len(parts) <= most:
         raise ConfigError(f"{name} = {text!r}: write it as WHAT{':' if form else ''}{form}")
     found = {"do": name, "what": what.split("+")}
     try:
@@ -115,6 +117,8 @@ def record(name: str, text: str) -> dict[str, Any]:
             return found | {"as": parts[0], "by": numbers(parts[1])}
         if name == "recolour":
             return found | {key: colour(parts[0])}
+        if name == "speed" and len(parts) > 1:
+            found["from"] = float(parts[1])
         return found | ({key: numbers(parts[0]) if "," in form else float(parts[0])} if key else {})
     except ValueError as error:
         raise ConfigError(f"{name} = {text!r}: write it as WHAT:{form}") from error
