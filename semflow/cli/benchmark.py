@@ -190,6 +190,7 @@ def measure_part(args: argparse.Namespace, name: str) -> Part:
     from semflow.engine import benchmark
     from semflow.engine.benchmark_report import Part, load_average
     from semflow.engine.benchmark_sweep import default_sweeps, measure_sweeps, parse_sweeps
+    from semflow.utils.memory import shortage_as_error
 
     settings = settings_of(args, PRESETS[name], sized_config(args, name))
     sweeps = parse_sweeps(args.sweep, settings) or default_sweeps(settings)
@@ -197,7 +198,8 @@ def measure_part(args: argparse.Namespace, name: str) -> Part:
 
     def attempt(settings: BenchmarkSettings, case: str):
         try:
-            return benchmark.measure(settings, case)
+            with shortage_as_error("there is not enough memory; take fewer --rays, --samples or --frames"):
+                return benchmark.measure(settings, case)
         except SemflowError as error:
             part.failures.append(f"{case}: {error}")
             return None

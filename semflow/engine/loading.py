@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from semflow.config.parser import config_from_dict, with_settings
 from semflow.config.schema import Config
 from semflow.engine.building import build_model, encode_scenes
@@ -20,6 +22,7 @@ from semflow.records import LabelMap
 from semflow.rendering.model_renderer import ModelRenderer
 from semflow.utils.device import resolve_device, set_up_torch
 from semflow.utils.errors import CheckpointError
+from semflow.utils.memory import is_out_of_memory, shortage_as_error
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,18 @@ def load_run(run: Path, device: str = "auto", checkpoint: Path | None = None, se
     Raises:
         CheckpointError: there is none, it is broken, or its weights do not fit its configuration.
         ConfigError: the device does not exist, or a setting is wrong.
+        SemflowError: there is too little memory.
     """
     target = resolve_device(device)
     set_up_torch()
     path = Path(checkpoint) if checkpoint else RunFolder(run).require_checkpoint()
+    with shortage_as_error(f"{path}: there is not enough memory on {target} to load it; close other programs, or use another "
+                           "--device"):
+        return read_run(path, target, settings)
+
+
+def read_run(path: Path, target: torch.device, settings: Sequence[str]) -> LoadedRun:
+    """The run of a checkpoint on a device; errors as of `load_run`, but for a lack of memory, which torch reports."""
     state = load_checkpoint(path, target)
     try:
         config = config_from_dict(state["config"])
@@ -78,6 +89,8 @@ def load_run(run: Path, device: str = "auto", checkpoint: Path | None = None, se
         model = build_model(config, scenes, target)
         model.load_state_dict(state["model"])
     except (KeyError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: not a checkpoint of this version of semflow ({reason}); train again") from error
     config = with_settings(config, settings, "render")
