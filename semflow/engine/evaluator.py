@@ -35,7 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from semflow.engine.copying import CopyingRenderer
-from semflow.engine.evaluation_files import OverviewRow, choose_overview, save_overview, save_view
+from semflow.engine.evaluation_files import OverviewRow, choose_overview, drop_views, save_overview, save_view
 from semflow.engine.evaluation_table import format_table
 from semflow.engine.protocols import EvaluationProtocol, SeenInTraining
 from semflow.engine.scene_result import Intervals, SceneResult, group_intervals, intervals_to_json, make_scene_result
@@ -187,12 +187,12 @@ def evaluate_scene(
     """Render, score and picture one scene; arguments as in `evaluate`."""
     scene, device = truth.scene, scoring_device(truth.scene.rgb.device)
     pairs = truth.pairs(with_unscored=save, every=every)
-    shown, rows, images = choose_overview(pairs), [], []
+    shown, rows, images, saved = choose_overview(pairs), [], [], []
     own = own_part(pairs)  # camera by camera, as the renderer likes it
     for pair in tqdm(own, desc=f"evaluating {scene.name}", unit="view", disable=not progress or rank() > 0):
         view = judge.render(judge.renderer, truth, pair)
         if save:
-            save_view(folder, pair, view)
+            saved += save_view(folder, pair, view)
         if not pair.scored:
             continue
         rgb, labels = truth.rgb(pair.time, pair.camera).to(device), truth.labels(pair.time, pair.camera)
@@ -203,8 +203,9 @@ def evaluate_scene(
         images.append(ImageResult(pair.time, pair.camera, *groups, ours, copying))
         if pair in shown:
             rows.append(to_device(OverviewRow(pair, rgb, labels, to_device(view, "cpu")), "cpu"))
-    rows, images = gather_parts(rows), gather_parts(images)
+    rows, images, saved = gather_parts(rows), gather_parts(images), gather_parts(saved)
     if rank() == 0:
+        drop_views(folder, set(saved))
         save_overview(folder / "overview.png", rows, scene.label_map)
     return make_scene_result(scene, seen, images, judge.protocol, of=len(truth.pairs(with_unscored=False)))
 
