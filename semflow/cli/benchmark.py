@@ -146,6 +146,10 @@ def checked(args: argparse.Namespace) -> list[str]:
     presets, cases = words(args.preset, "preset", tuple(PRESETS)), words(args.cases or "", "cases", CASE_NAMES)
     minutes(args)
     render_size(args)
+    if not presets:
+        raise ConfigError(f"preset = {args.preset!r}: name some of {', '.join(PRESETS)}")
+    if args.cases and not cases:
+        raise ConfigError(f"cases = {args.cases!r}: name some of {', '.join(CASE_NAMES)}")
     if args.config and len(presets) > 1:
         raise ConfigError(f"preset = {args.preset}: a --config goes with one preset")
     if args.sweep and cases and "sweep" not in cases:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semflow.cli import render
-from semflow.cli.run_options import note_replacement
+from semflow.cli.run_options import note_replacement, require_run
 from semflow.utils.errors import ConfigError
 
 BEFORE_AFTER, INSTANCES, EDIT_FILE = "before_after.png", "instances.png", "edits.json"
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if not edits and not args.list:
         raise ConfigError("edit: no edits are given; name some, like --remove balloon, or --edits FILE, or see --list")
     wish = render.checked_wish(args)
+    require_run(args.run, args.out)
     out = args.out or args.run / "edits" / args.name
 
     from semflow.engine.loading import load_run

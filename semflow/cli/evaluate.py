@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import LABELS_DIR, note_replacement
+from semflow.cli.run_options import LABELS_DIR, note_replacement, require_run
 from semflow.config.parser import parse_arguments
 from semflow.config.schema import DataConfig
 from semflow.utils.errors import ConfigError, DataError
@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from semflow.engine.loading import load_run
     from semflow.engine.scenes import require_same_scene
 
+    require_run(args.run, args.into, "--into")
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = moved_data(loaded.config.data, args.data_dir, args.labels_dir)
 

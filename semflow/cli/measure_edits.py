@@ -13,7 +13,8 @@ from pathlib import Path
 
 from semflow.cli import render
 from semflow.cli.make_scene import parse_shift
-from semflow.cli.run_options import add_run_options
+from semflow.cli.run_options import add_run_options, require_run
+from semflow.utils.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SemflowError: a bad run or option, or a scene that was not made by `semflow make-scene`.
     """
+    if args.every < 1:
+        raise ConfigError(f"every = {args.every}: must be at least 1")
+    if not args.without and not args.shift:
+        raise ConfigError("measure-edits: nothing to measure; name it by --without KIND or --shift KIND:X,Y,Z")
+    require_run(args.run, None, "")
     from semflow.data.loader import load_scene
     from semflow.engine.loading import load_run
     from semflow.engine.scenes import require_same_scene

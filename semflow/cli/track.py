@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import LABELS_DIR, add_run_options, note_replacement
+from semflow.cli.run_options import LABELS_DIR, add_run_options, note_replacement, require_run
 from semflow.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         SemflowError: a bad option, run or checkpoint, or no ffmpeg.
     """
     check_options(args)
+    require_run(args.run, args.out)
     # Imported late: help and bad options need none of the engine.
     import numpy as np
 

@@ -84,6 +84,13 @@ def test_the_command_writes_the_evaluation_and_prints_the_table(read, asked, tmp
     assert "replacing the earlier evaluation" in capsys.readouterr().out
 
 
+def test_a_mistyped_run_is_not_made_beside_a_checkpoint(read, asked, tmp_path, capsys):
+    arguments = ["evaluate", "--run", str(tmp_path / "runn"), "--checkpoint", "step.safetensors", "--device", "cpu"]
+    assert main(arguments) == 2 and not list(tmp_path.iterdir())
+    assert "runn: no such run folder" in capsys.readouterr().err
+    assert main([*arguments, "--into", str(tmp_path / "out")]) == 0 and not (tmp_path / "runn").exists()
+
+
 def test_data_of_other_classes_than_the_run_was_trained_on_are_refused(read, asked, tmp_path, capsys, monkeypatch):
     scene = fake_scene("toy")
     reversed_map = LabelMap(("c", "b", "a"), scene.label_map.colors, (1, 2))

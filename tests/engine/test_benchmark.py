@@ -191,7 +191,8 @@ def test_several_presets_make_one_record(asked, tmp_path):
 
 @pytest.mark.parametrize(("error", "said"), [
     (SemflowError("no memory"), "no memory"),
-    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "there is not enough memory; take fewer --rays, --samples or --frames")])
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+     "there is not enough memory; take fewer --rays, --samples or --frames")])
 def test_what_cannot_be_measured_is_noted_and_the_rest_goes_on(monkeypatch, tmp_path, capsys, error, said):
     def measured(settings, case):
         if case == "static":
@@ -243,6 +244,8 @@ def test_a_configuration_file_speaks_for_itself(asked, tmp_path):
     (["--cases", "static,training"], "'training' is none of"),
     (["--config", "missing.txt"], "missing.txt"),
     (["--preset", "small,huge"], "'huge' is none of"),
+    (["--preset", ""], "preset = '': name some of published, small, fast"),
+    (["--cases", ","], "cases = ',': name some of static"),
     (["--preset", "small,fast", "--config", "configs/debug.txt"], "goes with one preset"),
     (["--minutes", "1,0"], "write times above 0"),
     (["--render-size", "480"], "WIDTHxHEIGHT"),
