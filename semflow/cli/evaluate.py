@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import LABELS_DIR, note_replacement, require_run
+from semflow.cli.run_options import LABELS_DIR, add_settings, note_replacement, require_run
 from semflow.config.parser import parse_arguments
 from semflow.config.schema import DataConfig
 from semflow.utils.errors import ConfigError, DataError
@@ -62,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_baseline_arguments(parser)
     parser.add_argument("--data_dir", help="root of the scenes, if it has moved since training")
     parser.add_argument(*LABELS_DIR, help="second root of the labels, if it has moved since training")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
+    add_settings(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
 
 

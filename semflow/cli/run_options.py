@@ -15,9 +15,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
     parser.add_argument("--scene", help="scene of the run (default: its first)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
+    add_settings(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Declare --set, which takes several values and may be repeated, as that of `semflow reproduce`."""
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                        help="render otherwise than the run says, e.g. render.samples=96; takes several, may be repeated")
 
 
 def require_run(run: Path, out: Path | None, option: str = "--out") -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from toys import StandInModel, context_of, make_scene, sliding_cameras
 
-from semflow.cli import evaluate, track
+from semflow.cli import edit, evaluate, render, track
 from semflow.cli.main import main
 from semflow.config.schema import Config, DataConfig, RenderConfig
 from semflow.engine.scenes import KeptScene
@@ -84,6 +84,15 @@ def test_the_root_of_the_labels_has_two_spellings(spelling):
     parser = argparse.ArgumentParser()
     track.add_arguments(parser)
     assert parser.parse_args(["--run", "r", spelling, "elsewhere"]).labels_dir == "elsewhere"
+
+
+@pytest.mark.parametrize("command", [track, evaluate, render, edit])
+def test_settings_are_several_or_repeated(command):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    given = parser.parse_args(["--run", "r", "--set", "render.samples=9", "render.chunk=5", "--set", "render.occupancy=0"])
+    assert given.set == ["render.samples=9", "render.chunk=5", "render.occupancy=0"]
+    assert parser.parse_args(["--run", "r"]).set == []
 
 
 @pytest.mark.parametrize(("wrong", "said"), [
