@@ -28,8 +28,8 @@ OPTIONS = {
     "scale": ("FACTOR", "factor", "make it larger or smaller about its own centre"),
     "duplicate": ("NAME:X,Y,Z", "", "show it once more, displaced; other edits can use the name"),
     "delay": ("FRAMES", "frames", "let it do everything some frames later"),
-    "speed": ("FACTOR[:FROM]", "factor", "let it move that much faster; at frame FROM it is as it was (default: 0); "
-              "negative: backwards (default: beginning with the last frame)"),
+    "speed": ("FACTOR[:FROM]", "factor", ("let it move that much faster; at frame FROM it is as it was (default: 0); "
+                                          "negative: backwards (default: beginning with the last frame)")),
     "freeze": ("FRAME", "frame", "hold it at a frame"),
 }
 
