@@ -10,28 +10,39 @@ the median of such means on rank 0, which waits for the others in every step. No
 
 import argparse
 import os
+import sys
 from contextlib import nullcontext
 
 from semflow.cli import benchmark
+from semflow.cli.main import CommandParser
 from semflow.engine.benchmark import measure_here
+from semflow.utils.errors import OtherRankFailed, SemflowError
 from semflow.utils.ranks import joined, ranks
 
 IN_A_ROW = {"fast": 10}
 
 
 def main() -> None:
-    """Measure both steps and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure both steps of every preset and print a line for each; SemflowError for a bad option."""
+    parser = CommandParser(
+        prog="measure_ranks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     benchmark.add_arguments(parser)
     args = parser.parse_args()
-    settings = benchmark.settings_of(args, benchmark.PRESETS[args.preset], benchmark.sized_config(args, args.preset))
-    in_a_row = IN_A_ROW.get(args.preset, 1)
+    presets = benchmark.checked(args)
     with joined() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else nullcontext():
-        for case in ("static", "dynamic"):
-            found = measure_here(settings, case, in_a_row)
-            threads = f"{ranks()} x {args.threads or 'all'} threads"
-            print(f"{case} step, {threads}: {found.seconds:.4f} s = {found.products:.3f} products", flush=True)
+        for name in presets:
+            settings = benchmark.settings_of(args, benchmark.PRESETS[name], benchmark.sized_config(args, name))
+            for case in ("static", "dynamic"):
+                found = measure_here(settings, case, IN_A_ROW.get(name, 1))
+                threads = f"{ranks()} x {args.threads or 'all'} threads"
+                print(f"{name}, {case} step, {threads}: {found.seconds:.4f} s = {found.products:.3f} products", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OtherRankFailed:
+        sys.exit(2)
+    except SemflowError as error:
+        print(f"measure_ranks: error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -146,6 +146,10 @@ def checked(args: argparse.Namespace) -> list[str]:
     presets, cases = words(args.preset, "preset", tuple(PRESETS)), words(args.cases or "", "cases", CASE_NAMES)
     minutes(args)
     render_size(args)
+    if not presets:
+        raise ConfigError(f"preset = {args.preset!r}: name some of {', '.join(PRESETS)}")
+    if args.cases and not cases:
+        raise ConfigError(f"cases = {args.cases!r}: name some of {', '.join(CASE_NAMES)}")
     if args.config and len(presets) > 1:
         raise ConfigError(f"preset = {args.preset}: a --config goes with one preset")
     if args.sweep and cases and "sweep" not in cases:
@@ -190,6 +194,7 @@ def measure_part(args: argparse.Namespace, name: str) -> Part:
     from semflow.engine import benchmark
     from semflow.engine.benchmark_report import Part, load_average
     from semflow.engine.benchmark_sweep import default_sweeps, measure_sweeps, parse_sweeps
+    from semflow.utils.memory import shortage_as_error
 
     settings = settings_of(args, PRESETS[name], sized_config(args, name))
     sweeps = parse_sweeps(args.sweep, settings) or default_sweeps(settings)
@@ -197,7 +202,8 @@ def measure_part(args: argparse.Namespace, name: str) -> Part:
 
     def attempt(settings: BenchmarkSettings, case: str):
         try:
-            return benchmark.measure(settings, case)
+            with shortage_as_error("there is not enough memory; take fewer --rays, --samples or --frames"):
+                return benchmark.measure(settings, case)
         except SemflowError as error:
             part.failures.append(f"{case}: {error}")
             return None
@@ -281,7 +287,8 @@ def quality(args: argparse.Namespace, config: Config) -> Quality:
     plan = QualityPlan(config, minutes(args), args.along, find_protocol("corrected"), args.every, args.out)
 
     def judge(checkpoint: Path, out: Path) -> None:
-        renderer = load_run(checkpoint.parents[1], args.device, checkpoint).renderer
-        evaluate(renderer, scenes, out, plan.protocol, truth_labels=truth_labels, color_frames=colors, every=plan.every)
+        loaded = load_run(checkpoint.parents[1], args.device, checkpoint)
+        evaluate(loaded.renderer, scenes, out, plan.protocol, truth_labels=truth_labels, color_frames=colors,
+                 every=plan.every, evaluated=loaded.identity)
 
     return measure_quality(plan, judge, say)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semflow.cli import render
-from semflow.cli.run_options import note_replacement
+from semflow.cli.run_options import note_replacement, require_run
 from semflow.utils.errors import ConfigError
 
 BEFORE_AFTER, INSTANCES, EDIT_FILE = "before_after.png", "instances.png", "edits.json"
@@ -28,7 +28,8 @@ OPTIONS = {
     "scale": ("FACTOR", "factor", "make it larger or smaller about its own centre"),
     "duplicate": ("NAME:X,Y,Z", "", "show it once more, displaced; other edits can use the name"),
     "delay": ("FRAMES", "frames", "let it do everything some frames later"),
-    "speed": ("FACTOR", "factor", "let it move that much faster from frame 0 on; negative: backwards"),
+    "speed": ("FACTOR[:FROM]", "factor", ("let it move that much faster; at frame FROM it is as it was (default: 0); "
+                                          "negative: backwards (default: beginning with the last frame)")),
     "freeze": ("FRAME", "frame", "hold it at a frame"),
 }
 
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if not edits and not args.list:
         raise ConfigError("edit: no edits are given; name some, like --remove balloon, or --edits FILE, or see --list")
     wish = render.checked_wish(args)
+    require_run(args.run, args.out)
     out = args.out or args.run / "edits" / args.name
 
     from semflow.engine.loading import load_run
@@ -107,7 +109,8 @@ def record(name: str, text: str) -> dict[str, Any]:
         return {"do": name, "scene": scene} | ({"run": run} if run else {})
     form, key, _ = OPTIONS[name]
     what, *parts = text.split(":")
-    if len(parts) != form.count(":") + bool(form):
+    most = form.count(":") + bool(form)
+    if not most - form.count("[") <= len(parts) <= most:
         raise ConfigError(f"{name} = {text!r}: write it as WHAT{':' if form else ''}{form}")
     found = {"do": name, "what": what.split("+")}
     try:
@@ -115,6 +118,8 @@ def record(name: str, text: str) -> dict[str, Any]:
             return found | {"as": parts[0], "by": numbers(parts[1])}
         if name == "recolour":
             return found | {key: colour(parts[0])}
+        if name == "speed" and len(parts) > 1:
+            found["from"] = float(parts[1])
         return found | ({key: numbers(parts[0]) if "," in form else float(parts[0])} if key else {})
     except ValueError as error:
         raise ConfigError(f"{name} = {text!r}: write it as WHAT:{form}") from error

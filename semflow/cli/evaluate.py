@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import LABELS_DIR, note_replacement
+from semflow.cli.run_options import LABELS_DIR, add_settings, note_replacement, require_run
 from semflow.config.parser import parse_arguments
 from semflow.config.schema import DataConfig
 from semflow.utils.errors import ConfigError, DataError
@@ -62,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_baseline_arguments(parser)
     parser.add_argument("--data_dir", help="root of the scenes, if it has moved since training")
     parser.add_argument(*LABELS_DIR, help="second root of the labels, if it has moved since training")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
+    add_settings(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
 
 
@@ -93,10 +92,18 @@ def run(args: argparse.Namespace) -> int:
         data = moved_data(RunFolder(args.run).config().data, args.data_dir, args.labels_dir)
         return evaluate_baseline(args, data, args.device, args.run)
     from semflow.engine.loading import load_run
+    from semflow.engine.scenes import require_same_scene
 
+    require_run(args.run, args.into, "--into")
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = moved_data(loaded.config.data, args.data_dir, args.labels_dir)
-    return evaluate_renderer(lambda scenes: loaded.renderer, args, data, args.device, args.into or args.run / "eval")
+
+    def renderer_of(scenes: Sequence[SceneData]) -> ViewRenderer:
+        for scene in scenes:
+            require_same_scene(loaded.scenes[scene.name], scene, data.dir)
+        return loaded.renderer
+
+    return evaluate_renderer(renderer_of, args, data, args.device, args.into or args.run / "eval", loaded.identity)
 
 
 def check_every(every: int) -> None:
@@ -112,28 +119,30 @@ def evaluate_baseline(args: argparse.Namespace, data: DataConfig, device: str, r
 
     return evaluate_renderer(
         lambda scenes: build_baseline(args.baseline, {scene.name: scene for scene in scenes}), args, data, device,
-        args.into or run / f"eval_{args.baseline}")
+        args.into or run / f"eval_{args.baseline}", {"baseline": args.baseline})
 
 
 def evaluate_renderer(
-    make_renderer: MakeRenderer, args: argparse.Namespace, data: DataConfig, device: str, out: Path
+    make_renderer: MakeRenderer, args: argparse.Namespace, data: DataConfig, device: str, out: Path, evaluated: dict
 ) -> int:
     """Evaluate a renderer, print the table and where the files are.
 
     Args:
         make_renderer: gives the renderer of the scenes, whose labels are those that training was given.
         args: protocol, save and every. data: the scenes. device: where. out: evaluation folder.
+        evaluated: what the renderer is, for metrics.json.
     """
     from semflow.data.frame_lists import parse_frames
     from semflow.engine.evaluator import evaluate
     from semflow.engine.protocols import find_protocol
 
     scenes, truth_labels = load_scenes(data, device)
+    renderer = make_renderer(scenes)
     note_replacement(out / args.protocol / "metrics.json", "evaluation")
     result = evaluate(
-        make_renderer(scenes), scenes, out, find_protocol(args.protocol), save=args.save, truth_labels=truth_labels,
+        renderer, scenes, out, find_protocol(args.protocol), save=args.save, truth_labels=truth_labels,
         color_frames={s.name: parse_frames(data.color_frames, s.frames, "data.color_frames") for s in scenes},
-        truth_flow=find_true_motion(data, scenes), every=args.every,
+        truth_flow=find_true_motion(data, scenes), every=args.every, evaluated=evaluated,
     )
     print(result.table)
     print(f"written: {result.folder / 'metrics.json'}, table.txt and, per scene, overview.png" + (

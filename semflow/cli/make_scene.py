@@ -41,9 +41,12 @@ def parse_objects(text: str) -> tuple[str, ...]:
 
 
 def parse_shift(text: str) -> tuple[str, tuple[float, float, float]]:
-    """`ball:0.5,0,0` -> the kind and the vector."""
+    """`ball:0.5,0,0` -> the kind and the vector; ArgumentTypeError for anything else."""
     kind, _, vector = text.partition(":")
-    x, y, z = (float(part) for part in vector.split(","))
+    try:
+        x, y, z = (float(part) for part in vector.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as KIND:X,Y,Z") from error
     return kind.strip(), (x, y, z)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from semflow.cli import render
 from semflow.cli.make_scene import parse_shift
-from semflow.cli.run_options import add_run_options
+from semflow.cli.run_options import add_run_options, require_run
+from semflow.utils.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +33,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SemflowError: a bad run or option, or a scene that was not made by `semflow make-scene`.
     """
+    if args.every < 1:
+        raise ConfigError(f"every = {args.every}: must be at least 1")
+    if not args.without and not args.shift:
+        raise ConfigError("measure-edits: nothing to measure; name it by --without KIND or --shift KIND:X,Y,Z")
+    require_run(args.run, None, "")
     from semflow.data.loader import load_scene
     from semflow.engine.loading import load_run
+    from semflow.engine.scenes import require_same_scene
     from semflow.tasks.editing.edited import scenery_of
     from semflow.tasks.editing.measure import displacement, measure, removal, views_of
     from semflow.viz.panels import side_by_side
@@ -42,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = replace(loaded.config.data, dir=args.data_dir or loaded.config.data.dir)
     scene, root = render.choose_scene(args.scene, loaded.scene_names), Path(data.dir)
-    original, scenery = load_scene(data, scene), scenery_of(loaded, scene)
+    original = load_scene(data, scene, loaded.cameras(scene).c2w.device)
+    require_same_scene(loaded.scenes[scene], original, root)
+    scenery = scenery_of(loaded, scene)
     cases = [removal(root, scene, loaded, kind) for kind in args.without]
     cases += [displacement(root, scene, loaded, kind, vector) for kind, vector in args.shift]
     for case in cases:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from semflow.cli.run_options import add_run_options
+from semflow.cli.run_options import add_run_options, require_run
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.trajectories import PATHS, Trajectory, make_trajectory
 from semflow.rendering.view_renderer import ViewRenderer
@@ -25,6 +25,7 @@ PROBE_WIDTH = 96  # pixels: width of the small views that fix the scale of the f
 PROBE_VIEWS = 4
 SIDE_BY_SIDE = "side_by_side"
 MAX_COLUMNS = 4
+MOST_FPS = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from semflow.engine.loading import load_run
 
     wish = checked_wish(args)
+    require_run(args.run, args.out)
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     scene = choose_scene(args.scene, loaded.scene_names)
     render_path(loaded, scene, wish, args.out or args.run / "renders" / f"{scene}_{args.path}")
@@ -95,8 +97,8 @@ def checked_wish(args: argparse.Namespace) -> Wish:
         SemflowError: a bad option, or no ffmpeg.
     """
     names, size = parse_pictures(args.what), parse_size(args.size)
-    if not args.fps > 0:
-        raise ConfigError(f"fps = {args.fps:g}: must be positive")
+    if not 0 < args.fps <= MOST_FPS:
+        raise ConfigError(f"fps = {args.fps:g}: must be positive, and {MOST_FPS} at most")
     require_ffmpeg()
     return Wish(names, size, args.path, args.frames, args.time, args.camera, args.fps, args.side_by_side)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from semflow.utils.errors import CheckpointError
+
 LABELS_DIR = ("--labels_dir", "--labels-dir")  # as the key of the configuration, and as the other options are spelt
 
 
@@ -13,9 +15,23 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
     parser.add_argument("--scene", help="scene of the run (default: its first)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="render otherwise than the run says, e.g. render.samples=96; may be given several times")
+    add_settings(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Declare --set, which takes several values and may be repeated, as that of `semflow reproduce`."""
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                        help="render otherwise than the run says, e.g. render.samples=96; takes several, may be repeated")
+
+
+def require_run(run: Path, out: Path | None, option: str = "--out") -> None:
+    """Refuse a run folder that is not there with a CheckpointError, unless all is written elsewhere: none would be made by
+    a mistyped name beside a --checkpoint.
+    """
+    if out is None and not run.is_dir():
+        elsewhere = f", or say where to write by {option}" if option else ""
+        raise CheckpointError(f"{run}: no such run folder; check --run{elsewhere}")
 
 
 def note_replacement(file: Path, what: str) -> None:

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import LABELS_DIR, add_run_options, note_replacement
+from semflow.cli.run_options import LABELS_DIR, add_run_options, note_replacement, require_run
 from semflow.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         SemflowError: a bad option, run or checkpoint, or no ffmpeg.
     """
     check_options(args)
+    require_run(args.run, args.out)
     # Imported late: help and bad options need none of the engine.
     import numpy as np
 
@@ -169,12 +170,14 @@ def score(args: argparse.Namespace, loaded: LoadedRun, tracker: Tracker, out: Pa
     from semflow.cli.evaluate import load_scenes, moved_data
     from semflow.data.synthetic.tracks import find_scene, true_tracks
     from semflow.engine.copying import labelled_frames
+    from semflow.engine.scenes import require_same_scene
     from semflow.tasks.track_scores import format_scores, score_tracks
     from semflow.utils.files import write_json
 
     data = moved_data(loaded.config.data, args.data_dir, args.labels_dir)
     scenes, truth_labels = load_scenes(data, args.device)
     scene = next(scene for scene in scenes if scene.name == tracker.scene)
+    require_same_scene(loaded.scenes[scene.name], scene, data.dir, same_size=True)  # tracks are in pixels of the run
     start = (*labelled_frames(scene.labels), 0)[0]
     made = find_scene(Path(data.dir) / scene.name)
     truth = None if made is None else true_tracks(made, start, tracker.watching, scene.height, scene.width)

@@ -106,12 +106,16 @@ class ScenePaths:
 def scene_paths(config: DataConfig, name: str) -> ScenePaths:
     """Paths of scene `name`; raises BrokenFile where a root or the scene's folder is missing."""
     roots = (Path(config.labels_dir), Path(config.dir)) if config.labels_dir else (Path(config.dir),)
-    for root, key in ((Path(config.dir), "data.dir"), *(((roots[0], "data.labels_dir"),) if config.labels_dir else ())):
+    dir_key = "data.dir (on the command line: --data_dir)"
+    labels_key = "data.labels_dir (on the command line: --data.labels_dir, of a trained run: --labels_dir)"
+    for root, key in ((Path(config.dir), dir_key), *(((roots[0], labels_key),) if config.labels_dir else ())):
         if not root.is_dir():
             raise BrokenFile(root, "no such folder", f"set {key} to the folder that holds one folder per scene")
         if not name or not (root / name).is_dir():
             raise BrokenFile(
-                root / name, "no such scene folder", f"name one of: {', '.join(scene_names(root)) or 'none found'}"
+                root / name,
+                "no such scene folder",
+                f"name one of: {', '.join(scene_names(root)) or 'none found'}; or set {key} to another root",
             )
     return ScenePaths(Path(config.dir) / name, roots, name)
 

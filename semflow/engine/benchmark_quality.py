@@ -256,8 +256,13 @@ def steps_of_stages(config: Config, step: int) -> dict[str, int]:
 
 
 def read_evaluation(metrics: Path, checkpoint: Path, every: int) -> dict | None:
-    """An evaluation of this checkpoint on this subset, if it is there."""
+    """An evaluation of this checkpoint on this subset, if it is there.
+
+    It is newer than the checkpoint and, where it says what was evaluated, of a file of this name, rendered as the run says.
+    """
     if not metrics.exists() or metrics.stat().st_mtime < checkpoint.stat().st_mtime:
         return None
     found = json.loads(metrics.read_text(encoding="utf-8"))
-    return found if found["subset"]["every"] == every else None
+    evaluated = found.get("evaluated") or {}  # absent in older ones, without a checkpoint for baselines
+    other = evaluated.get("checkpoint", checkpoint.name) != checkpoint.name or evaluated.get("settings")
+    return found if found["subset"]["every"] == every and not other else None

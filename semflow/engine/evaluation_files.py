@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from semflow.viz.colors import color_labels, color_rgb
 from semflow.viz.panels import side_by_side
 from semflow.viz.video import write_png
 
+VIEW_NAME = re.compile(r"t\d{3,}_c\d{3,}_(rgb|labels)\.png")  # as `save_view` names them
 OVERVIEW_ROWS = 4
 MAX_CLASSES = 256  # ids that fit into an 8-bit picture
 
@@ -30,8 +33,11 @@ class OverviewRow:
     view: View
 
 
-def save_view(folder: Path, pair: Pair, view: View) -> None:
+def save_view(folder: Path, pair: Pair, view: View) -> list[str]:
     """Write `t000_c000_rgb.png` (8-bit RGB) and, where there are labels, `t000_c000_labels.png` (8-bit ids).
+
+    Returns:
+        Names of the files.
 
     Raises:
         DataError: more classes than fit into 8 bits.
@@ -39,13 +45,21 @@ def save_view(folder: Path, pair: Pair, view: View) -> None:
     stem = f"t{pair.time:03d}_c{pair.camera:03d}"
     write_png(folder / f"{stem}_rgb.png", color_rgb(view.rgb))
     if view.logits is None:
-        return
+        return [f"{stem}_rgb.png"]
     if view.logits.shape[-1] > MAX_CLASSES:
         raise DataError(
             f"labelmap.txt: {view.logits.shape[-1]} classes do not fit into 8-bit label pictures (at most "
             f"{MAX_CLASSES}); evaluate without --save"
         )
     write_png(folder / f"{stem}_labels.png", view.labels.cpu().numpy().astype(np.uint8))
+    return [f"{stem}_rgb.png", f"{stem}_labels.png"]
+
+
+def drop_views(folder: Path, kept: Collection[str]) -> None:
+    """Remove what `save_view` has written to the folder before, but for the names in `kept`."""
+    for path in folder.glob("t*_c*_*.png"):
+        if VIEW_NAME.fullmatch(path.name) and path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def choose_overview(pairs: list[Pair]) -> set[Pair]:

@@ -2,6 +2,8 @@
 
 `<out>/<protocol>/metrics.json` holds
     protocol    every choice of the protocol
+    evaluated   {"checkpoint": file name, "step", "steps": of the whole run, "settings": [KEY=VALUE]} or {"baseline": name};
+                null where the caller did not say
     subset      {"every": N, "images": evaluated, "of": all that have truth}
     notes       what could not be computed, and why
     mean        group -> {"ours", "copying"} -> metric, mean over scenes
@@ -26,13 +28,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from semflow.engine.copying import CopyingRenderer
-from semflow.engine.evaluation_files import OverviewRow, choose_overview, save_overview, save_view
+from semflow.engine.evaluation_files import OverviewRow, choose_overview, drop_views, save_overview, save_view
 from semflow.engine.evaluation_table import format_table
 from semflow.engine.protocols import EvaluationProtocol, SeenInTraining
 from semflow.engine.scene_result import Intervals, SceneResult, group_intervals, intervals_to_json, make_scene_result
@@ -92,6 +95,7 @@ def evaluate(
     color_frames: Mapping[str, Collection[int]] | None = None,
     every: int = 1,
     progress: bool = True,
+    evaluated: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
     """Render and score the scenes, write the files described above, replacing those of an earlier evaluation.
 
@@ -108,6 +112,7 @@ def evaluate(
         color_frames: scene -> frames whose colours were trained on; default: all.
         every: N evaluates one in N views of other cameras than that of the time; the own views always.
         progress: show a bar.
+        evaluated: what the renderer is, to be kept in metrics.json as it is.
 
     Raises:
         ConfigError: `every` below 1.
@@ -127,7 +132,9 @@ def evaluate(
     for truth in truths:
         seen = truth.seen((color_frames or {}).get(truth.scene.name))
         results.append(evaluate_scene(judge, truth, seen, folder / truth.scene.name, save, every, progress))
-    return write_result(folder, protocol, results, every, save, make_notes(judge, results, every, any(truth.flow for truth in truths)))
+    notes = unfinished(evaluated or {}) + make_notes(judge, results, every, any(truth.flow for truth in truths))
+    about = {"evaluated": None if evaluated is None else dict(evaluated), "saved_views": save, "notes": notes}
+    return write_result(folder, protocol, results, every, about)
 
 
 @dataclass(frozen=True)
@@ -180,12 +187,12 @@ def evaluate_scene(
     """Render, score and picture one scene; arguments as in `evaluate`."""
     scene, device = truth.scene, scoring_device(truth.scene.rgb.device)
     pairs = truth.pairs(with_unscored=save, every=every)
-    shown, rows, images = choose_overview(pairs), [], []
+    shown, rows, images, saved = choose_overview(pairs), [], [], []
     own = own_part(pairs)  # camera by camera, as the renderer likes it
     for pair in tqdm(own, desc=f"evaluating {scene.name}", unit="view", disable=not progress or rank() > 0):
         view = judge.render(judge.renderer, truth, pair)
         if save:
-            save_view(folder, pair, view)
+            saved += save_view(folder, pair, view)
         if not pair.scored:
             continue
         rgb, labels = truth.rgb(pair.time, pair.camera).to(device), truth.labels(pair.time, pair.camera)
@@ -196,25 +203,25 @@ def evaluate_scene(
         images.append(ImageResult(pair.time, pair.camera, *groups, ours, copying))
         if pair in shown:
             rows.append(to_device(OverviewRow(pair, rgb, labels, to_device(view, "cpu")), "cpu"))
-    rows, images = gather_parts(rows), gather_parts(images)
+    rows, images, saved = gather_parts(rows), gather_parts(images), gather_parts(saved)
     if rank() == 0:
+        drop_views(folder, set(saved))
         save_overview(folder / "overview.png", rows, scene.label_map)
     return make_scene_result(scene, seen, images, judge.protocol, of=len(truth.pairs(with_unscored=False)))
 
 
 def write_result(
-    folder: Path, protocol: EvaluationProtocol, results: list[SceneResult], every: int, saved: bool, notes: list[str]
+    folder: Path, protocol: EvaluationProtocol, results: list[SceneResult], every: int, about: dict[str, Any]
 ) -> EvaluationResult:
-    """Average over scenes, write metrics.json and table.txt."""
+    """Average over scenes, write metrics.json and table.txt; `about` holds `evaluated`, `saved_views` and `notes`."""
     means = {name: mean_over_scenes([result.groups[name] for result in results]) for name in protocol.groups}
     intervals = {name: group_intervals([result.images for result in results], name) for name in protocol.groups}
-    table = format_table(protocol, results, means, intervals, notes)
-    evaluated, known = sum(len(result.images) for result in results), sum(result.of for result in results)
+    table = format_table(protocol, results, means, intervals, about["notes"])
+    images, known = sum(len(result.images) for result in results), sum(result.of for result in results)
     content = {
         "protocol": protocol.to_json(),
-        "subset": {"every": every, "images": evaluated, "of": known},
-        "saved_views": saved,
-        "notes": notes,
+        "subset": {"every": every, "images": images, "of": known},
+        **about,
         "mean": means,
         "mean_intervals": {name: intervals_to_json(found) for name, found in intervals.items()},
         "scenes": {result.scene.name: result.to_json() for result in results},
@@ -223,6 +230,12 @@ def write_result(
         write_json(folder / "metrics.json", content)
         write_text(folder / "table.txt", table + "\n")
     return EvaluationResult(protocol, results, means, intervals, folder, table)
+
+
+def unfinished(evaluated: Mapping[str, Any]) -> list[str]:
+    """A sentence on a checkpoint of a run that had not ended, if it is one."""
+    step, steps = evaluated.get("step", 0), evaluated.get("steps", 0)
+    return [f"{evaluated['checkpoint']}: step {step} of {steps}, the run is unfinished."] if step < steps else []
 
 
 def make_notes(judge: Judge, results: list[SceneResult], every: int, motion_known: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -69,6 +70,34 @@ def kept(scene: TrainingScene, with_cues: bool) -> KeptScene:
     data = scene.data
     cues = SurfaceCues(scene.supervision.surface_u, data.motion.float()) if with_cues else None
     return KeptScene(data.name, data.rgb, data.cameras, data.space, data.label_map, cues)
+
+
+def require_same_scene(kept: KeptScene, scene: SceneData, root: str | Path, same_size: bool = False) -> None:
+    """Refuse a scene on disk that is not the one that a checkpoint was trained on.
+
+    Frames of another size can be rendered and judged, as long as they show the same part of the scene; a root without a
+    labelmap.txt has no labels to judge by.
+
+    Args:
+        kept: of the checkpoint. scene: as it was read. root: the folder that it was read from holds it.
+        same_size: frames of another size are refused too.
+
+    Raises:
+        DataError: other classes, another number of frames, or frames of another shape; names scene and difference.
+    """
+    was, now, names = kept.cameras, scene.cameras, scene.label_map.names
+    size, old = (f"{cameras.width}x{cameras.height}" for cameras in (now, was))
+    rounded = max(was.width, was.height, now.width, now.height)  # of a size that was reduced to whole pixels
+    difference = ""
+    if names and names != kept.label_map.names:
+        difference = f"its classes are {', '.join(names)}, those of the checkpoint {', '.join(kept.label_map.names) or 'none'}"
+    elif scene.frames != len(kept.rgb):
+        difference = f"it has {scene.frames} frames, the checkpoint was trained on {len(kept.rgb)}"
+    elif abs(was.width * now.height - now.width * was.height) > rounded or (same_size and size != old):
+        difference = f"its frames are {size}, the checkpoint was trained on {old}"
+    if difference:
+        raise DataError(f"{Path(root) / scene.name}: not the scene {kept.name} of the run: {difference}; name the root of the "
+                        "data that the run was trained on by --data_dir")
 
 
 def scene_to_state(scene: KeptScene) -> dict:

@@ -70,6 +70,12 @@ def total_steps(config: Config) -> int:
     return sum(stage.steps for stage in stage_fields(config).values())
 
 
+def dynamic_is_untrained(config: Config, step: int) -> bool:
+    """After that many steps, the dynamic field is as it was before the first of them, and shows nothing of the scenes."""
+    starts = [stage.first_step for stage in stages_of(config) if "dynamic" in stage.trains]
+    return step <= starts[0] if starts else not config.init
+
+
 def build_optimizer(stage: Stage, model: SemanticFlow) -> torch.optim.Adam:
     """Adam over the stage's parameter groups, the planes with their own learning rate."""
     trained = model.parameter_groups()

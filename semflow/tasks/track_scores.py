@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from semflow.data.synthetic.tracks import TrackTruth
+from semflow.engine.evaluator import scoring_device
 from semflow.engine.label_propagation import given_flow
 from semflow.geometry.triangulation import follow
 from semflow.metrics.contours import object_scores
 from semflow.metrics.motion import WITHIN, TrackError, track_error
-from semflow.records import SceneData
+from semflow.records import SceneData, to_device
 from semflow.tasks.tracking import Tracker
 
 Followed = tuple[Tensor, Tensor]  # uv (P, T, 2), visible (P, T)
@@ -72,7 +73,7 @@ class PointScore:
 
 
 def score_points(followed: Followed, truth: TrackTruth, start: int, chosen: Tensor) -> PointScore:
-    """Score the tracks of the chosen ones (N,) bool among all pixels of a frame."""
+    """Score the tracks of the chosen ones (N,) bool among all pixels of a frame; everything on one device."""
     uv, visible = followed
     times = torch.arange(uv.shape[1], device=uv.device) != start
     counted = truth.visible & chosen[:, None] & times
@@ -122,19 +123,21 @@ def score_tracks(
     """Scores of the model, of chained optical flow and of not moving at all, as JSON can hold them.
 
     Args:
-        tracker: watched by the camera of each time. scene: what was given to training. labels: (T, H, W) true labels.
-        start: frame whose pixels and masks are followed. truth: true tracks of its pixels, or None.
+        tracker: watched by the camera of each time. scene: what was given to training, on the tracker's device.
+        labels: (T, H, W) true labels, there too. start: frame whose pixels and masks are followed.
+        truth: true tracks of its pixels, on any device, or None.
 
     Returns:
         name -> {"points": all or moving -> `PointScore`, or {} without truth; "masks": class name -> j, f, j_and_f}.
     """
     names, foreground = scene.label_map.names, scene.label_map.foreground
-    scores = {}
+    device, scores = scoring_device(labels.device), {}
+    truth = None if truth is None else to_device(truth, device)
     for name, way in (("ours", followed_by_model(tracker)), ("flow", followed_by_flow(scene)), ("unmoved", unmoved(scene))):
         masks = score_masks(way, labels, start, foreground)
         points = {}
         if truth is not None:
-            followed = way(start, scene.cameras.pixels().flatten(0, 1))
+            followed = tuple(part.to(device) for part in way(start, scene.cameras.pixels().flatten(0, 1)))
             chosen = dict(zip(POINTS, (truth.hit, truth.hit & truth.moving)))
             points = {key: asdict(score_points(followed, truth, start, mask)) for key, mask in chosen.items()}
         scores[name] = {"points": points, "masks": {names[identity]: value for identity, value in masks.items()}}

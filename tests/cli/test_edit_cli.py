@@ -96,6 +96,7 @@ def test_the_list_names_what_is_there(asked, tmp_path, capsys):
     (("--duplicate", "10,4@2:twin:0.1,0,-1"),
      {"do": "duplicate", "what": ["10,4@2"], "as": "twin", "by": [0.1, 0.0, -1.0]}),
     (("--speed", "ball:-1"), {"do": "speed", "what": ["ball"], "factor": -1.0}),
+    (("--speed", "ball:-1:2"), {"do": "speed", "what": ["ball"], "factor": -1.0, "from": 2.0}),
     (("--background", "runs/a:room"), {"do": "background", "run": "runs/a", "scene": "room"}),
     (("--background", "room"), {"do": "background", "scene": "room"})])
 def test_options_are_records_of_the_file(option, record):
@@ -106,6 +107,7 @@ def test_options_are_records_of_the_file(option, record):
 @pytest.mark.parametrize(("arguments", "message"), [
     ((), "no edits are given"), (("--move", "ball"), "write it as WHAT:X,Y,Z"),
     (("--move", "ball:1,b,2"), "write it as WHAT:X,Y,Z"), (("--recolour", "ball:red"), "#RRGGBB"),
+    (("--speed", "ball:1:2:3"), r"write it as WHAT:FACTOR\[:FROM\]"), (("--speed", "ball"), "write it as WHAT:FACTOR"),
     (("--move", "ball:1,2"), r"--move ball:1,2.by = .*: must be three numbers"),
     (("--opacity", "ball:2"), r"value = 2.0: must be a number between 0 and 1"), (("--remove", "ball:1"), "write it as WHAT$"),
     (("--remove", "cat"), r"edits\[0\].what = 'cat'"), (("--remove", "ball", "--size", "5"), "WIDTHxHEIGHT")])

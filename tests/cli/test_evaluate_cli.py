@@ -17,6 +17,7 @@ from semflow.data import loader
 from semflow.engine.baselines import BASELINES, build_baseline
 from semflow.engine.copying import CopyingRenderer
 from semflow.engine.protocols import PROTOCOLS
+from semflow.engine.scenes import KeptScene
 from semflow.geometry.cameras import Cameras
 from semflow.records import LabelMap, SceneData
 
@@ -52,7 +53,10 @@ def asked(monkeypatch):
     def load_run(run, device, checkpoint=None, settings=()):
         calls.append((run, device, checkpoint))
         config = replace(Config(), data=DataConfig(scenes=("toy",), labelled_frames="0-1"))
-        return SimpleNamespace(config=config, renderer=CopyingRenderer({"toy": fake_scene("toy")}))
+        scene = fake_scene("toy")
+        kept = KeptScene("toy", scene.rgb, scene.cameras, None, scene.label_map, None)
+        return SimpleNamespace(config=config, renderer=CopyingRenderer({"toy": scene}), scenes={"toy": kept},
+                               identity={"checkpoint": "step-7.safetensors", "step": 7, "steps": 9, "settings": []})
 
     monkeypatch.setitem(sys.modules, "semflow.engine.loading", SimpleNamespace(load_run=load_run))
     return calls
@@ -71,11 +75,30 @@ def test_the_command_writes_the_evaluation_and_prints_the_table(read, asked, tmp
     assert asked == [(tmp_path, "cpu", None)] and read[0].dir == "elsewhere"
     assert (tmp_path / "eval" / "corrected" / "toy" / "t002_c001_labels.png").is_file()
     printed = capsys.readouterr().out
+    assert "step-7.safetensors: step 7 of 9, the run is unfinished" in printed
+    assert json.loads((tmp_path / "eval" / "corrected" / "metrics.json").read_text())["evaluated"]["step"] == 7
     assert "corrected-1" in printed and "held-out" in printed and "replacing" not in printed
     assert main(arguments + ["--protocol", "paper", "--checkpoint", "step.safetensors"]) == 0
     assert asked[-1][2] == Path("step.safetensors") and (tmp_path / "eval" / "paper" / "metrics.json").is_file()
     assert main(arguments) == 0
     assert "replacing the earlier evaluation" in capsys.readouterr().out
+
+
+def test_a_mistyped_run_is_not_made_beside_a_checkpoint(read, asked, tmp_path, capsys):
+    arguments = ["evaluate", "--run", str(tmp_path / "runn"), "--checkpoint", "step.safetensors", "--device", "cpu"]
+    assert main(arguments) == 2 and not list(tmp_path.iterdir())
+    assert "runn: no such run folder" in capsys.readouterr().err
+    assert main([*arguments, "--into", str(tmp_path / "out")]) == 0 and not (tmp_path / "runn").exists()
+
+
+def test_data_of_other_classes_than_the_run_was_trained_on_are_refused(read, asked, tmp_path, capsys, monkeypatch):
+    scene = fake_scene("toy")
+    reversed_map = LabelMap(("c", "b", "a"), scene.label_map.colors, (1, 2))
+    monkeypatch.setattr(loader, "load_scene", lambda *_: replace(scene, label_map=reversed_map))
+    assert main(["evaluate", "--run", str(tmp_path), "--device", "cpu", "--data_dir", "other"]) == 2
+    said = capsys.readouterr().err
+    assert "other/toy" in said and "c, b, a, those of the checkpoint a, b, c" in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("wrong", [["--every", "0"], ["--protocol", "published"], ["--proto", "paper"]])
@@ -103,6 +126,7 @@ def test_a_baseline_needs_no_run(read, tmp_path):
     arguments = ["evaluate", "--baseline=copying", "--scene", "toy", "--data.labelled_frames", "0", "--device", "cpu"]
     assert main([*arguments, "--out", str(tmp_path), "--protocol", "paper"]) == 0
     written = json.loads((tmp_path / "eval_copying" / "paper" / "metrics.json").read_text())
+    assert written["evaluated"] == {"baseline": "copying"}
     assert written["scenes"]["toy"]["labelled_frames"] == [0] and not (tmp_path / "config.txt").exists()
 
 

@@ -6,7 +6,10 @@ from semflow.cli.main import main
 
 
 @pytest.mark.parametrize("extra, message", [
-    ([], "no such run folder"), (["--shift", "ball:1,2"], "shift"), (["--witout", "ball"], "witout")])
+    (["--without", "ball"], "no such run folder"), (["--shift", "ball:1,2"], "'ball:1,2': write it as KIND:X,Y,Z"),
+    (["--witout", "ball"], "witout"), ([], "--without KIND or --shift KIND:X,Y,Z"),
+    (["--without", "ball", "--checkpoint", __file__], "no such run folder"),
+    (["--without", "ball", "--every", "0"], "every = 0: must be at least 1")])
 def test_what_cannot_be_measured_is_one_line(tmp_path, capsys, extra, message):
     assert main(["measure-edits", "--run", str(tmp_path / "absent"), *extra]) == 2
     said = capsys.readouterr().err

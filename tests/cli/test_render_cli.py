@@ -13,7 +13,7 @@ import torch
 from semflow.cli import render
 from semflow.geometry.cameras import Cameras
 from semflow.records import LabelMap, View
-from semflow.utils.errors import ConfigError
+from semflow.utils.errors import CheckpointError, ConfigError
 from semflow.viz.panels import GAP, caption_height
 from semflow.viz.pictures import PICTURES
 
@@ -157,6 +157,7 @@ def test_rendering_again_replaces_its_own_files_only(loaded, tmp_path, capsys):
     (("--size", "480"), "WIDTHxHEIGHT"),
     (("--size", "0x20"), "WIDTHxHEIGHT"),
     (("--fps", "0"), "fps = 0: must be positive"),
+    (("--fps", "inf"), "fps = inf: must be positive, and 1000 at most"),
     (("--scene", "Skating"), "the run holds Ball, Flag"),
     (("--time", "4.5"), "time = 4.5: must lie between 0 and 4"),
     (("--path", "dolly", "--camera", "5"), "camera = 5"),
@@ -167,6 +168,13 @@ def test_bad_options_are_one_line_and_write_nothing(loaded, tmp_path, arguments,
         call("--run", tmp_path, *arguments)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [] and loaded.renderer.calls == []
+
+
+def test_a_mistyped_run_is_not_made_beside_a_checkpoint(loaded, tmp_path):
+    with pytest.raises(CheckpointError, match="runn: no such run folder; check --run, or say where to write by --out"):
+        call("--run", tmp_path / "runn", "--checkpoint", tmp_path / "step.safetensors")
+    assert list(tmp_path.iterdir()) == [] and not loaded.requests
+    assert call("--run", tmp_path / "runn", "--what", "rgb", "--frames", 2, "--out", tmp_path / "out") == 0
 
 
 def test_the_flow_scale_follows_the_size(loaded):

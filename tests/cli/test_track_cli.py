@@ -11,9 +11,10 @@ import pytest
 import torch
 from toys import StandInModel, context_of, make_scene, sliding_cameras
 
-from semflow.cli import evaluate, track
+from semflow.cli import edit, evaluate, render, track
 from semflow.cli.main import main
 from semflow.config.schema import Config, DataConfig, RenderConfig
+from semflow.engine.scenes import KeptScene
 from semflow.rendering.model_renderer import ModelRenderer
 
 CAMERAS = sliding_cameras(3, height=18, width=24, focal=30.0)
@@ -25,6 +26,7 @@ def arguments(monkeypatch, tmp_path):
     """The command on a run of the stand-in."""
     renderer = ModelRenderer(StandInModel(), {"toy": context_of(CAMERAS)}, RenderConfig(samples=48, occupancy=0))
     loaded = SimpleNamespace(config=replace(Config(), data=DataConfig(dir=str(tmp_path), scenes=("toy",))),
+                             scenes={"toy": KeptScene("toy", SCENE.rgb, CAMERAS, None, SCENE.label_map, None)},
                              renderer=renderer, scene_names=("toy",), label_map=lambda scene: SCENE.label_map)
     monkeypatch.setitem(sys.modules, "semflow.engine.loading", SimpleNamespace(load_run=lambda *args: loaded))
     return ["track", "--run", str(tmp_path), "--device", "cpu"]
@@ -70,11 +72,27 @@ def test_scores_of_a_scene_without_true_tracks_are_those_of_its_masks(arguments,
     assert scores["scores"]["ours"]["masks"]["ball"]["j"] < 1 and "J&F" in capsys.readouterr().out
 
 
+def test_a_scene_of_another_size_cannot_be_scored(arguments, monkeypatch, capsys):
+    larger = replace(SCENE, cameras=CAMERAS.resized(36, 48))
+    monkeypatch.setattr(evaluate, "load_scenes", lambda data, device: ([larger], {"toy": larger.labels}))
+    assert main([*arguments, "--score", "--pixel", "11,7@0"]) == 2
+    assert "its frames are 48x36, the checkpoint was trained on 24x18" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("spelling", ["--labels_dir", "--labels-dir"])
 def test_the_root_of_the_labels_has_two_spellings(spelling):
     parser = argparse.ArgumentParser()
     track.add_arguments(parser)
     assert parser.parse_args(["--run", "r", spelling, "elsewhere"]).labels_dir == "elsewhere"
+
+
+@pytest.mark.parametrize("command", [track, evaluate, render, edit])
+def test_settings_are_several_or_repeated(command):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    given = parser.parse_args(["--run", "r", "--set", "render.samples=9", "render.chunk=5", "--set", "render.occupancy=0"])
+    assert given.set == ["render.samples=9", "render.chunk=5", "render.occupancy=0"]
+    assert parser.parse_args(["--run", "r"]).set == []
 
 
 @pytest.mark.parametrize(("wrong", "said"), [

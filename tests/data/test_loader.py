@@ -366,9 +366,9 @@ def test_one_frame_is_no_scene(tmp_path):
 
 def test_missing_root_and_scene(tmp_path):
     write_scene(tmp_path)
-    with pytest.raises(DataError, match=r"nowhere: no such folder; set data.dir"):
+    with pytest.raises(DataError, match=r"nowhere: no such folder; set data.dir .*--data_dir"):
         _load(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="Other: no such scene folder; name one of: Tiny"):
+    with pytest.raises(DataError, match="Other: no such scene folder; name one of: Tiny; or set data.dir .*--data_dir"):
         load_scene(DataConfig(dir=str(tmp_path)), "Other")
 
 

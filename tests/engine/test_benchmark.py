@@ -189,18 +189,22 @@ def test_several_presets_make_one_record(asked, tmp_path):
     assert "encode" in fast["cases"]
 
 
-def test_what_cannot_be_measured_is_noted_and_the_rest_goes_on(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize(("error", "said"), [
+    (SemflowError("no memory"), "no memory"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+     "there is not enough memory; take fewer --rays, --samples or --frames")])
+def test_what_cannot_be_measured_is_noted_and_the_rest_goes_on(monkeypatch, tmp_path, capsys, error, said):
     def measured(settings, case):
         if case == "static":
-            raise SemflowError("no memory")
+            raise error
         return MEASURED
 
     monkeypatch.setattr(benchmark, "measure", measured)
     path = tmp_path / "out.json"
     assert main(["benchmark", "--preset", "small", "--device", "cpu", "--json", str(path)]) == 2
     (part,) = json.loads(path.read_text())["parts"]
-    assert set(part["cases"]) == {"dynamic"} and "not measured: static: no memory" in part["notes"]
-    assert "no memory" in capsys.readouterr().err
+    assert set(part["cases"]) == {"dynamic"} and f"not measured: static: {said}" in part["notes"]
+    assert said in capsys.readouterr().err
 
 
 def test_given_sizes_go_before_the_preset(asked):
@@ -240,6 +244,8 @@ def test_a_configuration_file_speaks_for_itself(asked, tmp_path):
     (["--cases", "static,training"], "'training' is none of"),
     (["--config", "missing.txt"], "missing.txt"),
     (["--preset", "small,huge"], "'huge' is none of"),
+    (["--preset", ""], "preset = '': name some of published, small, fast"),
+    (["--cases", ","], "cases = ',': name some of static"),
     (["--preset", "small,fast", "--config", "configs/debug.txt"], "goes with one preset"),
     (["--minutes", "1,0"], "write times above 0"),
     (["--render-size", "480"], "WIDTHxHEIGHT"),

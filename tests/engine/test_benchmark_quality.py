@@ -14,7 +14,15 @@ from semflow.config.parser import config_from_file
 from semflow.config.schema import Config, StageConfig
 from semflow.data.synthetic import make_scene
 from semflow.engine import benchmark_quality, benchmark_timing
-from semflow.engine.benchmark_quality import QualityPlan, TimedTrainer, fitted, measure_quality, scaled, steps_of_stages
+from semflow.engine.benchmark_quality import (
+    QualityPlan,
+    TimedTrainer,
+    fitted,
+    measure_quality,
+    read_evaluation,
+    scaled,
+    steps_of_stages,
+)
 from semflow.engine.checkpoint import load_checkpoint
 from semflow.engine.protocols import find_protocol
 from semflow.engine.run_folder import RunFolder
@@ -100,6 +108,19 @@ def slow_steps(monkeypatch, *seconds: float) -> None:
     monkeypatch.setattr(Trainer, "train_step", timed_step)
     monkeypatch.setattr(Trainer, "save", timed_save)
     monkeypatch.setattr(benchmark_quality, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+
+@pytest.mark.parametrize(("evaluated", "same"), [
+    ({}, True), ({"evaluated": None}, True), ({"evaluated": {"baseline": "flow"}}, True),
+    ({"evaluated": {"checkpoint": "step-2.safetensors", "settings": []}}, True),
+    ({"evaluated": {"checkpoint": "step-1.safetensors", "settings": []}}, False),
+    ({"evaluated": {"checkpoint": "step-2.safetensors", "settings": ["render.samples=9"]}}, False)])
+def test_an_evaluation_counts_for_the_checkpoint_that_it_names(tmp_path, evaluated, same):
+    """Older ones name none."""
+    checkpoint, metrics = tmp_path / "step-2.safetensors", tmp_path / "metrics.json"
+    checkpoint.touch()
+    write_json(metrics, {"subset": {"every": 4}} | evaluated)
+    assert (read_evaluation(metrics, checkpoint, 4) is not None) is same and read_evaluation(metrics, checkpoint, 3) is None
 
 
 def test_stages_are_scaled_by_one_factor_to_fit_the_time():

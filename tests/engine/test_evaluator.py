@@ -198,6 +198,17 @@ def test_saved_pictures_have_the_promised_names_and_formats(tmp_path):
     assert (labels == true_labels(3, 1).numpy()).all() and labels.shape == (HEIGHT, WIDTH)
 
 
+def test_views_of_an_earlier_evaluation_do_not_stay_beside_new_figures(tmp_path):
+    folder = tmp_path / "corrected" / "toy"
+    run(tmp_path, PerfectRenderer(), save=True)
+    for name in ("t009_c001_rgb.png", "mine_t000_c000_rgb.png", "t000_c000_rgb.png.txt"):
+        (folder / name).touch()
+    run(tmp_path, PerfectRenderer(), save=True)
+    assert len(list(folder.glob("t*_c*_*.png"))) == 2 * FRAMES**2  # not the one of another scene with more frames
+    run(tmp_path, PerfectRenderer())
+    assert {path.name for path in folder.iterdir()} == {"overview.png", "mine_t000_c000_rgb.png", "t000_c000_rgb.png.txt"}
+
+
 def test_without_truth_of_views_saving_still_writes_them(tmp_path):
     run(tmp_path, PerfectRenderer(), make_scene(views=False), save=True)
     assert len(list((tmp_path / "corrected" / "toy").glob("t*_rgb.png"))) == FRAMES**2

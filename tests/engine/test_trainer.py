@@ -16,9 +16,9 @@ import torch
 from semflow.config.parser import config_from_file, config_to_text
 from semflow.config.schema import Config
 from semflow.data.synthetic import make_scene
-from semflow.engine import stage_work
+from semflow.engine import loading, stage_work
 from semflow.engine import trainer as trainer_module
-from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
+from semflow.engine.checkpoint import all_checkpoints, load_checkpoint, save_checkpoint
 from semflow.engine.finite import FiniteGuard
 from semflow.engine.loading import load_run
 from semflow.engine.replays import CudaGraphs
@@ -150,6 +150,28 @@ def test_loaded_run_renders_as_the_trained_model_does(config):
     cameras, what = loaded.cameras("one"), frozenset({"rgb", "semantic"})
     ours, theirs = (r.render("one", cameras, 0, 2.0, what) for r in (loaded.renderer, fresh))
     assert torch.equal(ours.rgb, theirs.rgb) and torch.equal(ours.logits, theirs.logits)
+
+
+def test_too_little_memory_for_a_checkpoint_is_not_taken_for_a_wrong_file(config, monkeypatch):
+    train(config)
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loading, "build_model", fail)
+    with pytest.raises(SemflowError, match="not enough memory on cpu.*--device") as caught:
+        load_run(Path(config.out), "cpu")
+    assert not isinstance(caught.value, CheckpointError)
+
+
+def test_a_checkpoint_of_the_static_stage_is_shown_without_the_untrained_field(config, tmp_path):
+    train(replace(config, train=replace(config.train, save_every=1, keep=99)))
+    found = [load_run(Path(config.out), "cpu", path) for _, path in all_checkpoints(Path(config.out) / "checkpoints")]
+    first = config.static_stage.steps
+    assert [run.renderer.static_only for run in found] == [run.step <= first for run in found]
+    assert {run.step for run in found} >= {first, first + 1}
+    total = first + config.dynamic_stage.steps
+    assert found[-1].identity == {"checkpoint": found[-1].checkpoint.name, "step": total, "steps": total, "settings": []}
 
 
 def test_non_finite_loss_stops_before_the_update(config, monkeypatch):

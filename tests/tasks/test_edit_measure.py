@@ -5,9 +5,9 @@ import torch
 from edit_toys import CAMERAS, LABELS, SPACE, Balls, ToyRun, renderer_of, shot
 from toys import make_scene
 
-from semflow.records import MultiViewTruth
+from semflow.records import MultiViewTruth, View
 from semflow.tasks.editing.edit_file import checked_edit
-from semflow.tasks.editing.measure import WIDENED, Case, measure, views_of, widened
+from semflow.tasks.editing.measure import WIDENED, Case, measure, rendered, true_view, views_of, widened
 from semflow.tasks.editing.regions import find_regions
 from semflow.tasks.editing.selection import Scenery
 
@@ -63,3 +63,17 @@ def test_masks_are_widened_evenly():
     mask[10, 10] = True
     wide = widened(mask)
     assert wide[10].sum() == wide[:, 10].sum() == 2 * WIDENED + 1 and not wide[10 - WIDENED, 10 - WIDENED]
+
+
+def test_truth_that_is_read_onto_the_cpu_is_compared_on_the_device_of_the_run():
+    """As on a GPU; meta tensors hold no values, but cannot be mixed with others either."""
+    class Elsewhere:
+        def render(self, scene, cameras, camera, time, what):
+            size = (cameras.height, cameras.width)
+            return View(rgb=torch.zeros(*size, 3, device=cameras.c2w.device), logits=torch.zeros(*size, 3, device=cameras.c2w.device))
+
+    original, truth = scene_of(PLACE).to("meta"), scene_of()
+    view = rendered(Elsewhere(), "toy", original, 1, 0)
+    colours, was, should = true_view(original, Case("ball", checked_edit({"do": "remove", "what": "ball"}, "e"), truth, "case"),
+                                     1, 0, view.rgb.device)
+    assert (view.rgb - colours).is_meta and (was | should | (view.labels == 1)).is_meta

@@ -124,6 +124,14 @@ def test_time_operations(edited, target):
     assert same(shot(edited(of("freeze", "moving", frame=2)), time=0.0), shot(plain, time=2.0))
     assert same(shot(edited(of("delay", "ball", frames=1)), time=3.0), shot(plain, time=2.0))
     assert same(shot(edited(of("speed", "ball", factor=0.5, **{"from": 2})), time=3.0), shot(plain, time=2.5))
+    assert same(shot(edited(of("speed", "ball", factor=0.5)), time=3.0), shot(plain, time=1.5))
+
+
+@pytest.mark.parametrize(("factor", "place", "time", "shown"), [
+    (-1.0, None, 0.0, 3.0), (-1.0, None, 2.0, 1.0), (-0.5, None, 2.0, 2.0), (-1.0, 2, 3.0, 1.0)])
+def test_what_goes_backwards_begins_with_the_last_frame_unless_told_otherwise(edited, target, factor, place, time, shown):
+    values = {"factor": factor} | ({} if place is None else {"from": place})
+    assert same(shot(edited(of("speed", "ball", **values)), time=time), shot(target[0].renderer, time=shown))
 
 
 def test_static_things_move_too(edited):

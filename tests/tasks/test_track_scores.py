@@ -1,10 +1,13 @@
 """Scores of tracks: exact flow is followed exactly, masks keep their shape, and what does not move scores as it should."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from toys import make_scene, sliding_cameras
 
 from semflow.data.synthetic.tracks import TrackTruth
+from semflow.tasks import track_scores
 from semflow.tasks.track_scores import followed_by_flow, format_scores, rasterised, score_masks, score_points, unmoved
 
 FRAMES, HEIGHT, WIDTH, STEP = 4, 12, 20, 3
@@ -75,3 +78,24 @@ def test_the_table_shows_masks_alone_where_there_is_no_truth():
     lines = [line.split() for line in text.splitlines()]
     assert lines == [["mask", "by", "J", "F", "J&F"], ["ball", "ours", "0.500", "0.250", "0.375"],
                      ["mean", "ours", "0.500", "0.250", "0.375"]]
+
+
+def test_true_tracks_are_scored_on_the_device_of_the_run(monkeypatch):
+    """They are made on the CPU, and a run may be on a GPU; meta tensors stand for those of another device."""
+    scene, seen = sliding_square().to("meta"), []
+    pixels = HEIGHT * WIDTH
+    truth = TrackTruth(torch.zeros(pixels, FRAMES, 2), torch.ones(pixels, FRAMES, dtype=torch.bool),
+                       torch.ones(pixels, dtype=torch.bool), torch.ones(pixels, dtype=torch.bool))
+
+    def score(followed, truth, start, chosen):
+        seen.append({part.device.type for part in (*followed, *vars(truth).values(), chosen)})
+        return track_scores.PointScore(None, [], 0.0)
+
+    monkeypatch.setattr(track_scores, "score_points", score)
+    monkeypatch.setattr(track_scores, "score_masks", lambda *_: {})
+    monkeypatch.setattr(track_scores, "followed_by_flow", unmoved)
+    monkeypatch.setattr(track_scores, "asdict", vars)
+    tracker = SimpleNamespace(track=lambda start, uv: SimpleNamespace(
+        uv=uv[:, None].expand(-1, FRAMES, -1), visible=torch.ones(len(uv), FRAMES, dtype=torch.bool, device=uv.device)))
+    track_scores.score_tracks(tracker, scene, scene.labels, 0, truth)
+    assert seen == [{"meta"}] * 6

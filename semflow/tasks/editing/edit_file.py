@@ -73,7 +73,7 @@ OPERATIONS: dict[str, dict[str, Value]] = {
     "duplicate": {"as": Value(name, "a name of letters, digits, '_' and '-'"),
                   "by": Value(vector, "three numbers", (0.0, 0.0, 0.0))},
     "delay": {"frames": Value(number(), "a number of frames")},
-    "speed": {"factor": Value(number(), "a number"), "from": Value(number(0), "a frame, 0 or later", 0.0)},
+    "speed": {"factor": Value(number(), "a number"), "from": Value(number(0), "a frame, 0 or later", None)},
     "freeze": {"frame": Value(number(0), "a frame, 0 or later")},
     "background": {"scene": Value(text, "the name of a scene"), "run": Value(text, "a run folder", None)},
 }

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from semflow.data.loader import load_scene
 from semflow.data.synthetic import NoiseSpec, make_scene
+from semflow.engine.evaluator import scoring_device
 from semflow.engine.loading import LoadedRun
 from semflow.geometry.poses import scaled_vector
 from semflow.metrics.image import psnr
-from semflow.records import SceneData
+from semflow.records import SceneData, to_device
+from semflow.records import View as RenderedView
+from semflow.rendering.view_renderer import ViewRenderer
 from semflow.tasks.editing.edit_file import Edit, checked_edit
 from semflow.tasks.editing.edited import edited_run
 from semflow.tasks.editing.selection import Scenery
@@ -103,16 +106,14 @@ def views_of(frames: int) -> list[View]:
 
 def measure(loaded: LoadedRun, scenery: Scenery, original: SceneData, case: Case, views: Sequence[View]
             ) -> tuple[EditScores, list[list[np.ndarray]]]:
-    """Scores of an edit, and pictures per view: unedited, edited, truth."""
+    """Scores of an edit, and pictures per view: unedited, edited, truth; the original is on the device of the run."""
     edited = edited_run(loaded, scenery, [case.edit]).renderer
     label = original.label_map.names.index(case.kind)
     parts, pictures = {"inside": [], "unedited": [], "outside": []}, []
     differences, counts, both, either = [], [], 0, 0
     for time, camera in views:
-        what = (scenery.scene, original.cameras, camera, float(time), frozenset({"rgb", "semantic"}))
-        before, after = (renderer.render(*what) for renderer in (loaded.renderer, edited))
-        truth = case.truth.truth.read_rgb(time, camera)
-        was, should = (scene.truth.read_labels(time, camera) == label for scene in (original, case.truth))
+        before, after = (rendered(renderer, scenery.scene, original, time, camera) for renderer in (loaded.renderer, edited))
+        truth, was, should = true_view(original, case, time, camera, before.rgb.device)
         mask, touched = was | should, widened(was | should | (before.labels == label) | (after.labels == label))
         parts["inside"].append(torch.stack([after.rgb[mask], truth[mask]]))
         parts["unedited"].append(torch.stack([before.rgb[mask], truth[mask]]))
@@ -130,7 +131,20 @@ def measure(loaded: LoadedRun, scenery: Scenery, original: SceneData, case: Case
     return scores, pictures
 
 
+def rendered(renderer: ViewRenderer, name: str, scene: SceneData, time: int, camera: int) -> RenderedView:
+    """Colours and classes of a view of the scene's cameras, brought to where they can be scored."""
+    found = renderer.render(name, scene.cameras, camera, float(time), frozenset({"rgb", "semantic"}))
+    return to_device(found, scoring_device(found.rgb.device))
+
+
+def true_view(original: SceneData, case: Case, time: int, camera: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """(H, W, 3) colours of the truth, and the object's masks (H, W) in the original and in the truth, on a device."""
+    label = original.label_map.names.index(case.kind)
+    masks = (scene.truth.read_labels(time, camera) == label for scene in (original, case.truth))
+    return tuple(part.to(device) for part in (case.truth.truth.read_rgb(time, camera), *masks))
+
+
 def widened(mask: Tensor) -> Tensor:
     """(H, W) bool mask and what lies within WIDENED pixels of it."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * WIDENED + 1, 2 * WIDENED + 1))
-    return torch.from_numpy(cv2.dilate(mask.cpu().numpy().astype(np.uint8), kernel) > 0)
+    return torch.from_numpy(cv2.dilate(mask.cpu().numpy().astype(np.uint8), kernel) > 0).to(mask.device)

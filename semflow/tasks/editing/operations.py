@@ -143,9 +143,13 @@ def delay(shown: Shown, selection: Selection, request: Request) -> Shown:
 
 
 def speed(shown: Shown, selection: Selection, request: Request) -> Shown:
-    """Let the selected things move faster, slower or backwards, from a frame on that stays as it is."""
+    """Let the selected things move faster, slower or backwards about a frame that stays as it is.
+
+    Without such a frame that is the first one; what goes backwards begins with the last frame.
+    """
     factor, start = request.values["factor"], request.values["from"]
-    return timed(shown, selection, request, factor, start * (1.0 - factor))
+    shift = request.regions.frames - 1.0 if start is None and factor < 0 else (start or 0.0) * (1.0 - factor)
+    return timed(shown, selection, request, factor, shift)
 
 
 def freeze(shown: Shown, selection: Selection, request: Request) -> Shown:

@@ -1,0 +1,37 @@
+"""A scene on disk against that of a checkpoint."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from toys import make_scene, sliding_cameras
+
+from semflow.engine.scenes import KeptScene, require_same_scene
+from semflow.records import LabelMap
+from semflow.utils.errors import DataError
+
+CAMERAS = sliding_cameras(3, height=135, width=240)
+SCENE = make_scene(CAMERAS)
+KEPT = KeptScene("toy", SCENE.rgb, CAMERAS, None, SCENE.label_map, None)
+NO_CLASSES = LabelMap((), torch.zeros(0, 3, dtype=torch.uint8), ())
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"cameras": CAMERAS.resized(270, 480)}, {"cameras": CAMERAS.resized(68, 120)},  # the same view, reduced to whole pixels
+    {"label_map": NO_CLASSES}])
+def test_what_can_be_judged_is_taken(changes):
+    require_same_scene(KEPT, replace(SCENE, **changes), "root")
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"label_map": LabelMap(SCENE.label_map.names[::-1], SCENE.label_map.colors, (1,))}, "classes"),
+    ({"rgb": SCENE.rgb[:2]}, "2 frames, the checkpoint was trained on 3"),
+    ({"cameras": CAMERAS.resized(240, 240)}, "240x240, the checkpoint was trained on 240x135")])
+def test_another_scene_is_refused_by_name(changes, said):
+    with pytest.raises(DataError, match=rf"^root/{SCENE.name}: .*{said}.*--data_dir"):
+        require_same_scene(KEPT, replace(SCENE, **changes), "root")
+
+
+def test_another_size_is_refused_where_pixels_are_compared():
+    with pytest.raises(DataError, match="480x270"):
+        require_same_scene(KEPT, replace(SCENE, cameras=CAMERAS.resized(270, 480)), "root", same_size=True)
