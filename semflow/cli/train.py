@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
+from semflow.cli.main import EXIT_INTERRUPTED
 from semflow.config.parser import StrictParser, parse_arguments
 from semflow.config.schema import Config
 from semflow.utils.errors import ConfigError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, make the demo scene if it is asked for and missing, and train.
+
+    Returns:
+        The exit status: EXIT_INTERRUPTED if a signal ended the training before its last step.
 
     Raises:
         SemflowError: for every wrong input.
@@ -31,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
     if state is not RunState.FINISHED:
         from semflow.engine.trainer import train
 
-        train(config, resume=checkpoint)
+        if not train(config, resume=checkpoint):
+            return EXIT_INTERRUPTED
     return 0
 
 

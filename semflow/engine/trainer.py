@@ -133,6 +133,7 @@ class Trainer:
                 if stopped and self.step < total:
                     cause = stop.signal_name or "a signal to another process"
                     print(f"stopped by {cause} after step {self.step}; the same command goes on from there")
+                    any_rank(True)  # all wait for rank 0 to have saved: torchrun ends the others when the first has left
                     return False
         if rank() == 0:
             self.folder.mark_finished({"steps": self.step})
@@ -224,8 +225,6 @@ class Trainer:
         self.model.train()
 
 
-def train(config: Config, resume: Path | None = None) -> Path:
-    """Train a configuration; returns the run folder. A run that a signal ended is saved and can go on."""
-    trainer = Trainer(config, resume)
-    trainer.run()
-    return trainer.folder.path
+def train(config: Config, resume: Path | None = None) -> bool:
+    """Train a configuration; False if a signal ended the run early, which is saved and can go on."""
+    return Trainer(config, resume).run()

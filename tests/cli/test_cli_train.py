@@ -16,7 +16,7 @@ def trained(monkeypatch):
     """Stands in for the trainer; collects (configuration, checkpoint to resume from)."""
     calls = []
     module = types.ModuleType("semflow.engine.trainer")
-    module.train = lambda config, resume=None: calls.append((config, resume))
+    module.train = lambda config, resume=None: calls.append((config, resume)) or True
     monkeypatch.setitem(sys.modules, "semflow.engine.trainer", module)
     return calls
 
@@ -71,6 +71,11 @@ def test_an_unfinished_run_goes_on(trained, made, argv, capsys, extra):
     assert main(["train", *argv, *extra]) == 0
     assert trained[0][1] == checkpoint_path(folder.checkpoints, 40)
     assert "going on from step-00000040.safetensors" in capsys.readouterr().out
+
+
+def test_a_training_that_a_signal_ended_has_a_status_of_its_own(trained, made, argv, monkeypatch):
+    monkeypatch.setattr(sys.modules["semflow.engine.trainer"], "train", lambda config, resume=None: False)
+    assert main(["train", *argv]) == 130
 
 
 def test_a_run_without_checkpoint_starts_again(trained, made, argv, capsys):

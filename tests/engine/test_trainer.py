@@ -56,6 +56,12 @@ def config(data, tmp_path) -> Config:
     )
 
 
+def trained(config: Config) -> str:
+    """The folder of a run that has ended."""
+    assert train(config)
+    return config.out
+
+
 def weights(run: str) -> dict[str, torch.Tensor]:
     return load_checkpoint(RunFolder(run).require_checkpoint())["model"]
 
@@ -98,19 +104,19 @@ def test_dynamic_stage_leaves_the_static_field_alone(config):
 
 @pytest.mark.parametrize("step", [1, STEPS, STEPS + 1])
 def test_interrupted_and_resumed_run_has_the_same_weights(config, tmp_path, monkeypatch, capsys, step):
-    whole = train(replace(config, out=str(tmp_path / "whole")))
+    whole = trained(replace(config, out=str(tmp_path / "whole")))
     with monkeypatch.context() as patch:
         stop_after(patch, step)
-        train(config)
+        assert not train(config)
     assert f"stopped by SIGTERM after step {step}" in capsys.readouterr().out
     assert load_checkpoint(RunFolder(config.out).require_checkpoint())["step"] == step
-    train(config, resume=RunFolder(config.out).newest_checkpoint)
-    assert_same(weights(str(whole)), weights(config.out))
+    assert train(config, resume=RunFolder(config.out).newest_checkpoint)
+    assert_same(weights(whole), weights(config.out))
 
 
 @pytest.mark.parametrize("change", ["of another device", "missing"])
 def test_a_checkpoint_with_other_random_numbers_is_one_clear_error(config, tmp_path, change):
-    path = RunFolder(str(train(config))).newest_checkpoint
+    path = RunFolder(trained(config)).newest_checkpoint
     state = load_checkpoint(path)
     if change == "missing":
         del state["host_generator"]
@@ -124,7 +130,7 @@ def test_a_checkpoint_with_other_random_numbers_is_one_clear_error(config, tmp_p
 def test_same_seed_same_weights_other_seed_other_weights(config, tmp_path):
     runs = [replace(config, out=str(tmp_path / str(i)), train=replace(config.train, seed=seed))
             for i, seed in enumerate((0, 0, 1))]
-    first, second, third = (weights(str(train(run))) for run in runs)
+    first, second, third = (weights(trained(run)) for run in runs)
     assert_same(first, second)
     assert any(not torch.equal(first[name], third[name]) for name in first)
 
@@ -262,7 +268,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_run(config, tmp_path):
     longer = {"steps": 60}
     config = replace(config, static_stage=replace(config.static_stage, **longer),
                      dynamic_stage=replace(config.dynamic_stage, **longer))
-    whole = train(replace(config, out=str(tmp_path / "whole")))
+    whole = trained(replace(config, out=str(tmp_path / "whole")))
     file = tmp_path / "config.txt"
     file.write_text(config_to_text(config))
     command = [sys.executable, str(ROOT / "train.py"), "--config", str(file)]
@@ -276,7 +282,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_run(config, tmp_path):
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, f"the run ended before kill {kill}"
     assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode == 0
-    assert_same(weights(str(whole)), weights(config.out))
+    assert_same(weights(whole), weights(config.out))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
