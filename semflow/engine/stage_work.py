@@ -97,19 +97,19 @@ class StageWork:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
 
-    def combine(self, optimizer: torch.optim.Optimizer, found: Sequence[Tensor]) -> Tensor:
+    def combine(self, optimizer: torch.optim.Optimizer, found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The gradients of all ranks, clipped and ready for the update, and what the step reports.
 
         Args:
             found: what `add_gradients` found, for each of B batches.
 
         Returns:
-            (B, 3 + terms) figures, see `Figures`.
+            (B, 3 + terms) figures, see `Figures`, and the norm () of the whole gradient before it was clipped.
         """
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         means = average_gradients(parameters, torch.stack(list(found)))
-        torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        return self.figures(means)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        return self.figures(means), norm
 
     @torch.no_grad()
     def figures(self, means: Tensor) -> Tensor:

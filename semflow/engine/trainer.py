@@ -13,7 +13,7 @@ from semflow.config.schema import Config
 from semflow.engine.building import build_trained_model, encode_scenes
 from semflow.engine.checkpoint import checkpoint_path, load_checkpoint, prune_checkpoints, save_checkpoint
 from semflow.engine.estimate import NO_MEMORY, estimate
-from semflow.engine.finite import FiniteGuard, Suspect
+from semflow.engine.finite import GRADIENT, FiniteGuard, Suspect
 from semflow.engine.initial_weights import start_from
 from semflow.engine.interrupt import GracefulStop
 from semflow.engine.progress import Progress
@@ -182,23 +182,24 @@ class Trainer:
                 frame, source = sampler.frames(self.host_generator)
                 suspect.frames.append(frame)
                 found.append(work.add_gradients(scene, frame, source, self.generator))
-        values = work.combine(optimizer, found)
-        guard.admit(values, suspect)
+        values, norm = work.combine(optimizer, found)
+        guard.admit(values, norm, suspect)
         optimizer.step()
         self.step += 1
         return Figures(work.names, values.mean(0))
 
     def refuse(self, terms: dict[str, float], suspect: Suspect, optimizer: torch.optim.Adam) -> None:
-        """Stop for a loss that is not finite, and keep what reproduces it: the weights and the state at the step's start."""
-        bad = [name for name, value in terms.items() if not math.isfinite(value)]
+        """Stop for a loss or a gradient that is not finite, and keep what reproduces it: the weights and the state at the step's start."""
+        bad = [name for name, value in terms.items() if name != GRADIENT and not math.isfinite(value)]
+        what, remedy = (f"loss {', '.join(bad)}", " or the weight of that loss") if bad else (f"the {GRADIENT} of finite losses", "")
         path = self.folder.path / f"failure_{suspect.step:07d}.safetensors"
         if rank() == 0:
             values = {name: repr(value) for name, value in terms.items()}
             at_start = suspect.random_states | {"step": suspect.step, "frame": suspect.frame, "terms": values}
             save_checkpoint(path, self.state(optimizer) | at_start)
         raise SemflowError(
-            f"step {suspect.step}: loss {', '.join(bad)} is not finite; weights are unchanged since the last step and the state "
-            f"of this step is in {path}: lower the learning rates or the weight of that loss")
+            f"step {suspect.step}: {what} is not finite; weights are unchanged since the last step and the state "
+            f"of this step is in {path}: lower the learning rates{remedy}")
 
     def log(self, stage: Stage, report: Figures, optimizer, board: TensorBoard) -> None:
         """TensorBoard scalars and panels, when due."""

@@ -186,6 +186,26 @@ def test_non_finite_loss_stops_before_the_update(config, monkeypatch):
     assert_same(saved["model"], before["model"])
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_update(config, monkeypatch):
+    """As of a square root at zero: every loss is finite."""
+    trainer = Trainer(config)
+    original = stage_work.StageWork.add_gradients
+
+    def poisoned(self, *args):
+        found = original(self, *args)
+        if trainer.step == 2:
+            next(trainer.model.static.parameters()).grad.view(-1)[0] = float("nan")
+        return found
+
+    monkeypatch.setattr(stage_work.StageWork, "add_gradients", poisoned)
+    with pytest.raises(SemflowError, match="step 2: the gradient of finite losses is not finite"):
+        trainer.run()
+    saved = load_checkpoint(Path(config.out) / "failure_0000002.safetensors")
+    assert saved["terms"]["gradient"] == "nan" and RunFolder(config.out).require_checkpoint().stem == "step-00000002"
+    assert_same(saved["model"], weights(config.out))
+    assert all(bool(value.isfinite().all()) for value in saved["model"].values())
+
+
 def test_several_scenes_train_in_one_model(config):
     both = replace(config, data=replace(config.data, scenes=("one", "two")))
     train(both)
