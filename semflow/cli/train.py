@@ -65,7 +65,7 @@ def _announcement(folder: RunFolder, state: RunState) -> str:
         return (f"{folder.path} holds an unfinished run of this configuration: going on from "
                 f"{folder.newest_checkpoint.name}")
     if state.name == "STARTED":
-        return f"{folder.path} holds a run of this configuration without a checkpoint: starting from step 0"
+        return f"{folder.path} holds a run without a checkpoint: starting from step 0"
     return f"new run in {folder.path}"
 
 

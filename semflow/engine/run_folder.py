@@ -20,14 +20,17 @@ from semflow.engine.checkpoint import newest_checkpoint
 from semflow.utils.errors import CheckpointError, ConfigError
 from semflow.utils.files import move_aside, write_json, write_text
 
-FREE_KEYS = ("out", "device", "train.cuda_graphs")  # a run may be moved, and continued on another device or in another way
+PLACES = ("data.dir", "data.labels_dir")  # of data that may have been moved: a trainer that goes on compares the scenes
+FREE_KEYS = (  # where, how fast and with what kept on the way: none of them is seen in a result but by rounding
+    "out", "device", "render.chunk", "train.compile", "train.cuda_graphs", "train.images_every", "train.keep", "train.log_every",
+    "train.recompute", "train.save_every", "train.threads")
 
 
 class RunState(Enum):
     """What a run folder holds, seen from a configuration."""
 
     NEW = "nothing yet"
-    STARTED = "the same configuration, no checkpoint"
+    STARTED = "no checkpoint: whatever its configuration, nothing of it is gone on from"
     UNFINISHED = "the same configuration and a checkpoint"
     FINISHED = "the same configuration, training ended"
 
@@ -74,18 +77,20 @@ class RunFolder:
         remedy = "choose another --out, or --overwrite to move the old folder aside"
         if not self.config_file.is_file():
             raise ConfigError(f"out = {self.path}: exists but is no run folder (no config.txt); {remedy}")
-        differences = {key: pair for key, pair in config_differences(self.config(), config).items()
-                       if key not in FREE_KEYS}
+        differences = config_differences(self.config(), config)
+        finished = self.finished_file.exists()
+        if not finished and self.newest_checkpoint is None:
+            return RunState.STARTED
+        differences = {key: pair for key, pair in differences.items() if not _is_free(key, pair[0], finished)}
         if differences:
             listed = ", ".join(f"{key} ({old!r} there, {new!r} now)" for key, (old, new) in differences.items())
             raise ConfigError(f"out = {self.path}: holds a run of another configuration: {listed}; {remedy}")
-        if self.finished_file.exists():
-            return RunState.FINISHED
-        return RunState.UNFINISHED if self.newest_checkpoint else RunState.STARTED
+        return RunState.FINISHED if finished else RunState.UNFINISHED
 
     def create(self, config: Config) -> None:
-        """Make the folders and write config.txt, unless it is there already; ConfigError as `state`."""
-        if self.state(config) is RunState.NEW:
+        """Make the folders and write config.txt, unless the run has one that it goes on with; ConfigError as `state`."""
+        state = self.state(config)
+        if state is RunState.NEW or (state is RunState.STARTED and self.config() != config):
             write_text(self.config_file, config_to_text(config))
         for folder in (self.checkpoints, self.tensorboard, self.eval, self.renders):
             folder.mkdir(parents=True, exist_ok=True)
@@ -104,5 +109,14 @@ class RunFolder:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
     def _is_empty(self) -> bool:
-        """A folder with nothing but hidden files, which a killed writer may have left."""
-        return self.path.is_dir() and all(item.name.startswith(".") for item in self.path.iterdir())
+        """A folder with nothing but evaluations of baselines, and hidden files, which a killed writer may have left."""
+        return self.path.is_dir() and all(
+            item.name.startswith(".") or (item.name.startswith("eval_") and item.is_dir()) for item in self.path.iterdir())
+
+
+def _is_free(key: str, old: str, finished: bool) -> bool:
+    """Whether a setting may differ from its `old` value in the run folder.
+
+    Nobody looks at the scenes of a finished run: those at another place are taken for them only if nothing is at the old one.
+    """
+    return key in FREE_KEYS or (key in PLACES and not (finished and Path(old).exists()))

@@ -98,6 +98,11 @@ def test_another_configuration_is_refused(trained, made, argv, capsys):
     assert error.count("\n") == 1 and "train.seed (0 there, 3 now)" in error and trained == []
 
 
+def test_a_run_without_checkpoint_is_started_again_in_another_way(trained, made, argv, capsys):
+    start(argv)
+    assert main(["train", *argv, "--seed", "3"]) == 0 and trained[0][0].train.seed == 3
+
+
 def test_overwrite_moves_the_old_run_aside(trained, made, argv):
     folder = start(argv, step=40)
     assert main(["train", *argv, "--seed", "3", "--overwrite"]) == 0
