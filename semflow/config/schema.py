@@ -223,7 +223,7 @@ class Config(Checked):
     """Everything a run needs."""
 
     out: str = option("runs/balloon", "run folder: configuration, checkpoints, TensorBoard, evaluation, renderings")
-    init: str = option("", "checkpoint to start from (adaptation); empty = from scratch")
+    init: str = option("", "checkpoint, or run folder, to start from (adaptation); empty = from scratch")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

@@ -18,7 +18,7 @@ from semflow.engine.initial_weights import start_from
 from semflow.engine.interrupt import GracefulStop
 from semflow.engine.progress import Progress
 from semflow.engine.run_folder import RunFolder
-from semflow.engine.scenes import kept, load_training_scenes, scene_to_state
+from semflow.engine.scenes import check_same_scenes, kept, load_training_scenes, scene_to_state
 from semflow.engine.stage_work import Figures, StageWork
 from semflow.engine.stages import Stage, build_optimizer, set_learning_rate, stages_of
 from semflow.engine.tensorboard import TensorBoard
@@ -52,7 +52,7 @@ class Trainer:
         self.kept = [kept(scene, config.encoder.surface_cues) for scene in self.scenes]
         self.model = build_trained_model(config, self.kept, self.device)
         if config.init and resume is None:
-            start_from(self.model, config.init)
+            start_from(self.model, Path(config.init), self.kept[0])
         self.generator = torch.Generator(self.device).manual_seed(config.train.seed)
         self.host_generator = torch.Generator().manual_seed(config.train.seed)
         self.step, self.optimizer_state = 0, None
@@ -89,6 +89,7 @@ class Trainer:
         if any(name not in state or state[name].numel() != own.numel() for name, own in self.random_states().items()):
             raise CheckpointError(f"{path}: its random numbers are those of an older semflow or of another kind of device; go "
                                   f"on with that, or start a new run from its weights by --init {path} --out FOLDER")
+        check_same_scenes(path, self.kept, state["scenes"])
         return state
 
     def restore(self, state: dict) -> None:
