@@ -27,9 +27,11 @@ def main(argv: Sequence[str]) -> int:
     config, options = parse_arguments(argv, _add_options)
 
     from semflow.engine.run_folder import RunState  # imports torch: not before the configuration is right
+    from semflow.engine.stages import require_steps
     from semflow.utils.device import resolve_device
     from semflow.utils.ranks import from_first_rank
 
+    require_steps(config)
     resolve_device(config.device)  # quick checks first: nothing is made or moved for a wrong command line
     state, checkpoint = from_first_rank(lambda: _prepare(config, options))
     if state is not RunState.FINISHED:

@@ -96,7 +96,13 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def move_aside(self) -> Path | None:
-        """Rename the folder to the first free `<out>.bak-N`; returns the new name, None if there is no folder."""
+        """Rename the folder to the first free `<out>.bak-N`; returns the new name, None if there is no folder.
+
+        Raises:
+            ConfigError: the command runs in it: what it writes would follow the folder to its new name.
+        """
+        if Path.cwd().is_relative_to(self.path.resolve()):
+            raise ConfigError(f"out = {self.path}: holds the working directory and cannot be moved aside; choose another --out")
         return move_aside(self.path) if self.path.exists() else None
 
     def mark_finished(self, summary: dict[str, Any]) -> None:

@@ -34,6 +34,12 @@ class Figures:
     names: tuple[str, ...]
     values: Tensor
 
+    @classmethod
+    def of_step(cls, names: tuple[str, ...], batches: Tensor) -> Figures:
+        """Means of (B, 3 + terms) figures of batches; PSNR and mIoU of those that have them: one may hold no labels."""
+        means = batches.mean(0)
+        return cls(names, torch.cat([means[:1], batches[:, 1:3].nanmean(0), means[3:]]))
+
     @property
     def loss(self) -> Tensor:
         """() weighted sum of the terms."""
@@ -69,7 +75,7 @@ class StageWork:
         self.losses = build_losses(stage)
         self.renderer = build_renderer(stage, self.losses, model, config.render.flow_density_prior)
         self.samplers = build_samplers(stage, scenes)
-        self.share, self.clip_norm = 1.0 / (len(scenes) * config.train.accumulate), config.train.clip_norm
+        self.share, self.clip_norm = 1.0 / (len(scenes) * config.train.accumulate), config.train.clip_norm or math.inf
         self.names = tuple(term.name for term in self.losses.terms)
         device = next(model.parameters()).device
         self.graphs = CudaGraphs(device) if config.train.cuda_graphs and device.type == "cuda" and ranks() == 1 else None

@@ -13,6 +13,7 @@ from semflow.engine.scenes import TrainingScene
 from semflow.losses import LossSet
 from semflow.models.semantic_flow import SemanticFlow
 from semflow.rendering.renderer import Renderer, Sampling
+from semflow.utils.errors import ConfigError
 
 
 # name -> the parameter groups that it trains, and whether it sees rays of the static region alone
@@ -68,6 +69,13 @@ def stage_fields(config: Config) -> dict[str, StageConfig]:
 def total_steps(config: Config) -> int:
     """Optimiser steps of a whole run."""
     return sum(stage.steps for stage in stage_fields(config).values())
+
+
+def require_steps(config: Config) -> None:
+    """Refuse a configuration that trains nothing with a ConfigError."""
+    if not total_steps(config):
+        keys = ", ".join(f"{field}.steps" for field in stage_fields(config))
+        raise ConfigError(f"{keys} = 0: there is nothing to train; give one of them a number of steps")
 
 
 def build_optimizer(stage: Stage, model: SemanticFlow) -> torch.optim.Adam:

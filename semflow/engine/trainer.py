@@ -187,7 +187,7 @@ class Trainer:
         guard.admit(values, norm, suspect)
         optimizer.step()
         self.step += 1
-        return Figures(work.names, values.mean(0))
+        return Figures.of_step(work.names, values)
 
     def refuse(self, terms: dict[str, float], suspect: Suspect, optimizer: torch.optim.Adam) -> None:
         """Stop for a loss or a gradient that is not finite, and keep what reproduces it: the weights and the state at the step's start."""

@@ -115,11 +115,22 @@ def test_overwrite_moves_the_old_run_aside(trained, made, argv):
     (["--resume", "--overwrite"], "not allowed with"),
     (["--device", "cpuu"], "twice"),
     (["--train.threads", "x"], "train.threads"),
+    (["--steps", "0", "--flow_stage.steps", "0"], "nothing to train"),
 ])
 def test_mistakes_come_before_anything_is_made(trained, made, argv, capsys, tmp_path, extra, part):
     argv[-1] = "balloon"
     assert main(["train", *argv, *extra]) == 2
     assert part in capsys.readouterr().err and trained == made == [] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("out", [".", "inside/.."])
+def test_the_working_directory_cannot_be_moved_aside(trained, made, argv, capsys, monkeypatch, out):
+    folder = start(argv)
+    (folder.path / "inside").mkdir()
+    monkeypatch.chdir(folder.path)
+    argv[1] = out
+    assert main(["train", *argv, "--overwrite"]) == 2
+    assert "working directory" in capsys.readouterr().err and folder.config_file.exists()
 
 
 def test_a_device_that_is_not_there_moves_nothing(trained, made, argv, capsys, tmp_path):

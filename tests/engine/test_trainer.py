@@ -186,6 +186,21 @@ def test_several_scenes_train_in_one_model(config):
     assert not torch.allclose(views[0], views[1], atol=1e-3)
 
 
+def test_a_norm_of_zero_clips_nothing(config, tmp_path):
+    runs = [replace(config, out=str(tmp_path / str(norm)), train=replace(config.train, clip_norm=norm)) for norm in (0.0, 1e9, 1e-3)]
+    unclipped, high, low = (weights(trained(run)) for run in runs)
+    assert_same(unclipped, high)
+    assert any(not torch.equal(high[name], low[name]) for name in high)
+
+
+def test_a_batch_without_labels_does_not_hide_the_scores_of_others():
+    nan = float("nan")
+    figures = stage_work.Figures.of_step(("a",), torch.tensor([[1.0, 20.0, nan, 4.0], [3.0, 30.0, 0.5, 6.0]]))
+    assert figures.values.tolist() == [2.0, 25.0, 0.5, 5.0]
+    broken = stage_work.Figures.of_step(("a",), torch.tensor([[1.0, 20.0, nan, nan], [3.0, 30.0, nan, 6.0]]))
+    assert broken.miou.isnan() and broken.terms["a"].isnan()  # a term that is missing is a mistake, not a gap
+
+
 def test_accumulated_gradient_is_the_mean_over_micro_batches(config):
     gradients = []
     for accumulate in (1, 2):
