@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     if state is not RunState.FINISHED:
         from semflow.engine.trainer import train
 
-        if not train(config, resume=checkpoint):
+        if not train(config, resume=checkpoint, overwrite=options.overwrite):
             return EXIT_INTERRUPTED
     return 0
 
@@ -47,10 +47,14 @@ def _prepare(config: Config, options: Namespace) -> tuple[RunState, Path | None]
     from semflow.engine.run_folder import RunFolder, RunState
 
     folder = RunFolder(config.out)
-    if options.overwrite:
-        moved = folder.move_aside()
-        print(f"the old {folder.path} is now {moved}" if moved else f"{folder.path} is new: nothing to move aside")
-    state = folder.state(config)
+    if options.overwrite:  # the trainer does it, once it has read the data
+        folder.require_movable()
+        if not folder.path.exists():
+            print(f"{folder.path} is new: nothing to move aside")
+    state = RunState.NEW if options.overwrite else folder.state(config)
+    if state in (RunState.STARTED, RunState.UNFINISHED):
+        with folder.locked():  # early; the trainer holds the lock
+            pass
     if options.resume and state in (RunState.NEW, RunState.STARTED):
         raise ConfigError(f"out = {folder.path}: nothing to resume, it holds no checkpoint; leave out --resume")
     print(_announcement(folder, state), flush=True)

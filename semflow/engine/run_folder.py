@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,15 @@ from semflow.engine.checkpoint import newest_checkpoint
 from semflow.utils.errors import CheckpointError, ConfigError
 from semflow.utils.files import move_aside, write_json, write_text
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 PLACES = ("data.dir", "data.labels_dir")  # of data that may have been moved: a trainer that goes on compares the scenes
 FREE_KEYS = (  # where, how fast and with what kept on the way: none of them is seen in a result but by rounding
-    "out", "device", "render.chunk", "train.compile", "train.cuda_graphs", "train.images_every", "train.keep", "train.log_every",
-    "train.recompute", "train.save_every", "train.threads")
+    "out", "device", "render.chunk", "train.compile", "train.cuda_graphs", "train.images_every", "train.keep",
+    "train.log_every", "train.recompute", "train.save_every", "train.threads")
 
 
 class RunState(Enum):
@@ -99,11 +106,40 @@ class RunFolder:
         """Rename the folder to the first free `<out>.bak-N`; returns the new name, None if there is no folder.
 
         Raises:
-            ConfigError: the command runs in it: what it writes would follow the folder to its new name.
+            ConfigError: as `require_movable`.
+        """
+        self.require_movable()
+        return move_aside(self.path) if self.path.exists() else None
+
+    def require_movable(self) -> None:
+        """Check that the folder, if there is one, can be moved aside.
+
+        Raises:
+            ConfigError: a training runs in it, or this command does: what it writes would follow the folder to its new name.
         """
         if Path.cwd().is_relative_to(self.path.resolve()):
             raise ConfigError(f"out = {self.path}: holds the working directory and cannot be moved aside; choose another --out")
-        return move_aside(self.path) if self.path.exists() else None
+        with self.locked():
+            pass
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other trainings out of the folder while a block runs, where there is a folder and the system has locks.
+
+        Raises:
+            ConfigError: another training runs in it.
+        """
+        if fcntl is None or not self.path.is_dir():
+            yield
+            return
+        with open(self.path / ".lock", "a", encoding="utf-8") as file:  # the lock goes with the process, however that ends
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"out = {self.path}: another training runs in it; wait for it, or choose another --out") from None
+            except OSError:  # a file system without locks
+                pass
+            yield
 
     def mark_finished(self, summary: dict[str, Any]) -> None:
         """Write finished.json: training has ended; `summary` is JSON-able."""

@@ -117,8 +117,9 @@ def check_same_classes(path: Path, scene: KeptScene, state: dict) -> None:
     """Check that the classes of a scene are those of a scene that a checkpoint keeps; CheckpointError names both."""
     ours, theirs = scene.label_map.names, tuple(state["label_map"]["names"])
     if ours != theirs:
-        raise CheckpointError(f"{path}: its classes are {', '.join(theirs)}, those of scene {scene.name} are {', '.join(ours)}; "
-                              "use a labelmap.txt with the same classes in the same order")
+        raise CheckpointError(
+            f"{path}: its classes are {', '.join(theirs)}, those of scene {scene.name} are {', '.join(ours)}; "
+            "use a labelmap.txt with the same classes in the same order")
 
 
 def scene_from_state(state: dict) -> KeptScene:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -40,12 +41,13 @@ class Trainer:
 
     Args:
         config: the run. resume: checkpoint to go on from, None for a new start.
+        overwrite: move an old run folder aside, once the data have been read and the model has been built.
 
     Raises:
         SemflowError: for wrong data, configurations and checkpoints.
     """
 
-    def __init__(self, config: Config, resume: Path | None = None):
+    def __init__(self, config: Config, resume: Path | None = None, overwrite: bool = False):
         set_up_torch(config.train.threads, config.train.tf32)
         self.config, self.device, self.folder = config, resolve_device(config.device), RunFolder(config.out)
         self.scenes = load_training_scenes(config, self.device)
@@ -59,6 +61,8 @@ class Trainer:
         if resume is not None:
             self.restore(self.checkpoint(resume))
         if rank() == 0:
+            if overwrite and (moved := self.folder.move_aside()):
+                print(f"the old {self.folder.path} is now {moved}")
             self.folder.create(config)
             self.announce()
         self.contexts = encode_scenes(self.model, self.kept)
@@ -128,7 +132,8 @@ class Trainer:
         total = sum(stage.config.steps for stage in stages_of(self.config))
         if total - self.step >= LONG_RUN:
             self.say(estimate(self))
-        with GracefulStop() as stop, TensorBoard(self.folder.tensorboard, resumed_at) as board:
+        alone = self.folder.locked() if rank() == 0 else nullcontext()
+        with alone, GracefulStop() as stop, TensorBoard(self.folder.tensorboard, resumed_at) as board:
             for stage in stages_of(self.config):
                 stopped = self.step < stage.last_step and self.run_stage(stage, stop, board)
                 if stopped and self.step < total:
@@ -192,7 +197,8 @@ class Trainer:
     def refuse(self, terms: dict[str, float], suspect: Suspect, optimizer: torch.optim.Adam) -> None:
         """Stop for a loss or a gradient that is not finite, and keep what reproduces it: the weights and the state at the step's start."""
         bad = [name for name, value in terms.items() if name != GRADIENT and not math.isfinite(value)]
-        what, remedy = (f"loss {', '.join(bad)}", " or the weight of that loss") if bad else (f"the {GRADIENT} of finite losses", "")
+        what = f"loss {', '.join(bad)}" if bad else f"the {GRADIENT} of finite losses"
+        remedy = "lower the learning rates" + (" or the weight of that loss" if bad else "")
         path = self.folder.path / f"failure_{suspect.step:07d}.safetensors"
         if rank() == 0:
             values = {name: repr(value) for name, value in terms.items()}
@@ -200,7 +206,7 @@ class Trainer:
             save_checkpoint(path, self.state(optimizer) | at_start)
         raise SemflowError(
             f"step {suspect.step}: {what} is not finite; weights are unchanged since the last step and the state "
-            f"of this step is in {path}: lower the learning rates{remedy}")
+            f"of this step is in {path}: {remedy}")
 
     def log(self, stage: Stage, report: Figures, optimizer, board: TensorBoard) -> None:
         """TensorBoard scalars and panels, when due."""
@@ -227,6 +233,6 @@ class Trainer:
         self.model.train()
 
 
-def train(config: Config, resume: Path | None = None) -> bool:
+def train(config: Config, resume: Path | None = None, overwrite: bool = False) -> bool:
     """Train a configuration; False if a signal ended the run early, which is saved and can go on."""
-    return Trainer(config, resume).run()
+    return Trainer(config, resume, overwrite).run()

@@ -16,7 +16,7 @@ def trained(monkeypatch):
     """Stands in for the trainer; collects (configuration, checkpoint to resume from)."""
     calls = []
     module = types.ModuleType("semflow.engine.trainer")
-    module.train = lambda config, resume=None: calls.append((config, resume)) or True
+    module.train = lambda config, resume, overwrite: calls.append((config, resume, overwrite)) or True
     monkeypatch.setitem(sys.modules, "semflow.engine.trainer", module)
     return calls
 
@@ -47,7 +47,7 @@ def start(argv, step=None, finished=False) -> RunFolder:
 
 def test_a_new_run(trained, made, argv, capsys):
     assert main(["train", *argv]) == 0
-    assert trained == [(parse_config(argv), None)] and made == []
+    assert trained == [(parse_config(argv), None, False)] and made == []
     assert "new run in" in capsys.readouterr().out
 
 
@@ -74,7 +74,7 @@ def test_an_unfinished_run_goes_on(trained, made, argv, capsys, extra):
 
 
 def test_a_training_that_a_signal_ended_has_a_status_of_its_own(trained, made, argv, monkeypatch):
-    monkeypatch.setattr(sys.modules["semflow.engine.trainer"], "train", lambda config, resume=None: False)
+    monkeypatch.setattr(sys.modules["semflow.engine.trainer"], "train", lambda *_, **options: False)
     assert main(["train", *argv]) == 130
 
 
@@ -103,11 +103,25 @@ def test_a_run_without_checkpoint_is_started_again_in_another_way(trained, made,
     assert main(["train", *argv, "--seed", "3"]) == 0 and trained[0][0].train.seed == 3
 
 
-def test_overwrite_moves_the_old_run_aside(trained, made, argv):
+def test_overwrite_leaves_it_to_the_trainer_to_move_the_old_run_aside(trained, made, argv):
     folder = start(argv, step=40)
     assert main(["train", *argv, "--seed", "3", "--overwrite"]) == 0
-    assert trained[0][1] is None and not folder.path.exists()
-    assert RunFolder(f"{folder.path}.bak-1").newest_checkpoint.name == "step-00000040.safetensors"
+    assert trained[0][1:] == (None, True) and folder.newest_checkpoint.name == "step-00000040.safetensors"
+
+
+@pytest.mark.parametrize("extra", [[], ["--overwrite"]])
+def test_a_folder_in_which_a_training_runs_is_left_alone(trained, made, argv, capsys, extra):
+    with start(argv, step=40).locked():
+        assert main(["train", *argv, *extra]) == 2
+    assert "another training runs in it" in capsys.readouterr().err and trained == []
+    assert main(["train", *argv, *extra]) == 0 and len(trained) == 1
+
+
+def test_a_mistyped_scene_moves_nothing(argv, capsys, tmp_path):
+    folder = start(argv, step=40)
+    assert main(["train", *argv, "--overwrite"]) == 2  # there are no data at all
+    assert "no such folder" in capsys.readouterr().err
+    assert folder.newest_checkpoint and not (tmp_path / "run.bak-1").exists()
 
 
 @pytest.mark.parametrize("extra, part", [

@@ -12,7 +12,7 @@ from semflow.config.schema import Config
 from semflow.data.synthetic import make_scene
 from semflow.engine.run_folder import RunFolder
 from semflow.engine.trainer import Trainer
-from semflow.utils.errors import CheckpointError
+from semflow.utils.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture
@@ -52,6 +52,22 @@ def test_a_run_goes_on_with_moved_data_but_not_with_other_classes(config, tmp_pa
     for other in (moved, replace(moved, init=str(path), out=str(tmp_path / "adapted"))):
         with pytest.raises(CheckpointError, match="classes .* yeti"):
             Trainer(other, None if other.init else path)
+
+
+def test_an_old_run_is_moved_aside_when_the_data_are_there(config, tmp_path):
+    trained(config)
+    with pytest.raises(DataError):
+        Trainer(replace(config, data=replace(config.data, scenes=("two",))), overwrite=True)
+    assert RunFolder(config.out).finished_file.exists()
+    Trainer(config, overwrite=True)
+    assert (tmp_path / "run.bak-1" / "finished.json").exists() and not RunFolder(config.out).finished_file.exists()
+
+
+def test_a_trainer_holds_the_lock(config):
+    trainer = Trainer(config)
+    with RunFolder(config.out).locked(), pytest.raises(ConfigError, match="another training"):
+        trainer.run()
+    assert trainer.run()
 
 
 def test_adaptation_starts_from_a_run_folder_too(config, tmp_path):

@@ -139,6 +139,18 @@ def test_a_missing_run_is_named(folder):
         folder.require_checkpoint()
 
 
+def test_one_training_at_a_time(folder, config):
+    with folder.locked():
+        assert not folder.path.exists()
+    folder.create(config)
+    with folder.locked():
+        for attempt in (RunFolder(folder.path).locked().__enter__, folder.move_aside):
+            with pytest.raises(ConfigError, match="another training runs in it"):
+                attempt()
+    with folder.locked():
+        assert folder.path.exists()
+
+
 def test_move_aside_keeps_everything(folder, config):
     assert folder.move_aside() is None
     folder.create(config)

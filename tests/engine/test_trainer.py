@@ -187,7 +187,8 @@ def test_several_scenes_train_in_one_model(config):
 
 
 def test_a_norm_of_zero_clips_nothing(config, tmp_path):
-    runs = [replace(config, out=str(tmp_path / str(norm)), train=replace(config.train, clip_norm=norm)) for norm in (0.0, 1e9, 1e-3)]
+    runs = [replace(config, out=str(tmp_path / str(norm)), train=replace(config.train, clip_norm=norm))
+            for norm in (0.0, 1e9, 1e-3)]
     unclipped, high, low = (weights(trained(run)) for run in runs)
     assert_same(unclipped, high)
     assert any(not torch.equal(high[name], low[name]) for name in high)
