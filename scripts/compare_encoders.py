@@ -47,6 +47,12 @@ def variant_config(base: Config, name: str, steps: int, out: Path) -> Config:
         encoder=replace(base.encoder, **VARIANTS[name]))
 
 
+def run_to_the_end(trainer: Trainer) -> None:
+    """Train; KeyboardInterrupt if a signal ended the run, for nothing may be made of half a one."""
+    if not trainer.run():
+        raise KeyboardInterrupt
+
+
 def score(trainer: Trainer, every: int) -> dict[str, float]:
     """Held-out figures of a trained model, protocol `corrected`."""
     contexts = dict(zip((scene.name for scene in trainer.kept), trainer.contexts))
@@ -72,13 +78,13 @@ def main() -> None:
     base = config_from_file(options.config)
     base = replace(base, data=replace(base.data, dir=options.data_dir), train=replace(base.train, images_every=0))
     static = Trainer(static_config(base, options.static_steps, options.out))
-    static.run()
+    run_to_the_end(static)
     found = {}
     for name in options.variants:
         trainer = Trainer(variant_config(base, name, options.steps, options.out))
         trainer.model.static.load_state_dict(static.model.static.state_dict())
         began = time.monotonic()
-        trainer.run()
+        run_to_the_end(trainer)
         seconds = (time.monotonic() - began) / options.steps
         found[name] = {"seconds_per_step": seconds, "scores": score(trainer, options.every)}
         print(f"== {name}: {seconds:.2f} s a step", flush=True)

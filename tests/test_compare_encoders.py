@@ -31,3 +31,11 @@ def test_one_static_stage_is_shared_and_a_variant_is_a_dynamic_stage_alone(scrip
     assert all(lengths(config) == {"dynamic": (12, 12)} for config in variants.values())
     assert len({config.out for config in variants.values()} | {"o/static"}) == len(variants) + 1
     assert len({config.encoder for config in variants.values()}) == len(variants)
+
+
+def test_nothing_is_made_of_a_run_that_a_signal_ended(script):
+    class Stopped:
+        run = staticmethod(lambda: False)
+
+    with pytest.raises(KeyboardInterrupt):
+        script.run_to_the_end(Stopped())

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
+from semflow.cli.main import EXIT_INTERRUPTED
 from semflow.config.parser import StrictParser, parse_arguments
 from semflow.config.schema import Config
 from semflow.utils.errors import ConfigError
@@ -17,21 +18,27 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, make the demo scene if it is asked for and missing, and train.
 
+    Returns:
+        The exit status: EXIT_INTERRUPTED if a signal ended the training before its last step.
+
     Raises:
         SemflowError: for every wrong input.
     """
     config, options = parse_arguments(argv, _add_options)
 
     from semflow.engine.run_folder import RunState  # imports torch: not before the configuration is right
+    from semflow.engine.stages import require_steps
     from semflow.utils.device import resolve_device
     from semflow.utils.ranks import from_first_rank
 
+    require_steps(config)
     resolve_device(config.device)  # quick checks first: nothing is made or moved for a wrong command line
     state, checkpoint = from_first_rank(lambda: _prepare(config, options))
     if state is not RunState.FINISHED:
         from semflow.engine.trainer import train
 
-        train(config, resume=checkpoint)
+        if not train(config, resume=checkpoint, overwrite=options.overwrite):
+            return EXIT_INTERRUPTED
     return 0
 
 
@@ -40,10 +47,14 @@ def _prepare(config: Config, options: Namespace) -> tuple[RunState, Path | None]
     from semflow.engine.run_folder import RunFolder, RunState
 
     folder = RunFolder(config.out)
-    if options.overwrite:
-        moved = folder.move_aside()
-        print(f"the old {folder.path} is now {moved}" if moved else f"{folder.path} is new: nothing to move aside")
-    state = folder.state(config)
+    if options.overwrite:  # the trainer does it, once it has read the data
+        folder.require_movable()
+        if not folder.path.exists():
+            print(f"{folder.path} is new: nothing to move aside")
+    state = RunState.NEW if options.overwrite else folder.state(config)
+    if state in (RunState.STARTED, RunState.UNFINISHED):
+        with folder.locked():  # early; the trainer holds the lock
+            pass
     if options.resume and state in (RunState.NEW, RunState.STARTED):
         raise ConfigError(f"out = {folder.path}: nothing to resume, it holds no checkpoint; leave out --resume")
     print(_announcement(folder, state), flush=True)
@@ -60,7 +71,7 @@ def _announcement(folder: RunFolder, state: RunState) -> str:
         return (f"{folder.path} holds an unfinished run of this configuration: going on from "
                 f"{folder.newest_checkpoint.name}")
     if state.name == "STARTED":
-        return f"{folder.path} holds a run of this configuration without a checkpoint: starting from step 0"
+        return f"{folder.path} holds a run without a checkpoint: starting from step 0"
     return f"new run in {folder.path}"
 
 

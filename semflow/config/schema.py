@@ -19,17 +19,18 @@ def option(default: Any, help: str, choices: tuple | None = None, low: float | N
 
 
 class Checked:
-    """Base that checks choices and ranges of `option` fields at construction."""
+    """Base that checks choices and ranges of `option` fields, of the items of a list, at construction."""
 
     def __post_init__(self):
         for item in fields(self):
             value, meta = getattr(self, item.name), item.metadata
             if meta.get("choices") and value not in meta["choices"]:
                 raise ConfigError(f"{item.name} = {value!r}: choose one of {', '.join(map(str, meta['choices']))}")
-            if meta.get("low") is not None and value < meta["low"]:
-                raise ConfigError(f"{item.name} = {value}: must be at least {meta['low']}")
-            if meta.get("high") is not None and value > meta["high"]:
-                raise ConfigError(f"{item.name} = {value}: must be at most {meta['high']}")
+            for one in value if isinstance(value, tuple) else (value,):
+                if meta.get("low") is not None and one < meta["low"]:
+                    raise ConfigError(f"{item.name} = {one}: must be at least {meta['low']}")
+                if meta.get("high") is not None and one > meta["high"]:
+                    raise ConfigError(f"{item.name} = {one}: must be at most {meta['high']}")
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class ModelConfig(Checked):
     encoding: str = option("frequency", "frequency (published) or planes (factorised grids)", choices=("frequency", "planes"))
     octaves: int = option(10, "octaves of the frequency encoding", low=1)
     plane_channels: int = option(16, "channels of a plane", low=1)
-    plane_levels: tuple[int, ...] = option((64, 192), "resolutions of the fields' planes, one per level")
-    flow_plane_levels: tuple[int, ...] = option((16, 48), "resolutions of the flow network's planes, one per level")
+    plane_levels: tuple[int, ...] = option((64, 192), "resolutions of the fields' planes, one per level", low=1)
+    flow_plane_levels: tuple[int, ...] = option((16, 48), "resolutions of the flow network's planes, one per level", low=1)
     density_scale: float = option(1.0, "factor on the raw densities of both fields", low=0)
     density_activation: str = option(
         "relu", "relu (published) or softplus, which keeps a gradient in empty space", choices=("relu", "softplus"))
@@ -113,6 +114,12 @@ class ModelConfig(Checked):
     feature_gradient: bool = option(True, "gradients of the features reach the flow through the places where they are read")
     displacement: bool = option(True, "tokens carry the encoded displacement from the current point")
     ray_attention: bool = option(False, "second attention along the ray")
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("plane_levels", "flow_plane_levels"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} = []: name the resolution of a level or several")
 
 
 @dataclass(frozen=True)
@@ -191,7 +198,7 @@ class TrainConfig(Checked):
     """The training loop."""
 
     seed: int = option(0, "seed of every random choice")
-    clip_norm: float = option(10.0, "gradient norm clip", low=0)
+    clip_norm: float = option(10.0, "norm to which a larger gradient is clipped (0 = no clipping)", low=0)
     accumulate: int = option(1, "micro-batches per optimiser step (gradient accumulation)", low=1)
     bf16: bool = option(False, "bf16 autocast of the networks")
     tf32: bool = option(False, "TF32 matrix products in training where a GPU has them: faster, ten bits of mantissa")
@@ -223,7 +230,7 @@ class Config(Checked):
     """Everything a run needs."""
 
     out: str = option("runs/balloon", "run folder: configuration, checkpoints, TensorBoard, evaluation, renderings")
-    init: str = option("", "checkpoint to start from (adaptation); empty = from scratch")
+    init: str = option("", "checkpoint, or run folder, to start from (adaptation); empty = from scratch")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -236,3 +243,11 @@ class Config(Checked):
         default_factory=lambda: StageConfig(steps=80_000, losses=PAPER_DYNAMIC_LOSSES))
     train: TrainConfig = field(default_factory=TrainConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
+
+    def __post_init__(self):
+        super().__post_init__()
+        scenes = self.data.scenes  # empty in a DataConfig of its own: all that there are
+        twice = [name for number, name in enumerate(scenes) if name in scenes[:number]]
+        if twice or not scenes:
+            reason = f"{twice[0]} is named twice" if twice else "name a scene or several"
+            raise ConfigError(f"data.scenes = [{', '.join(scenes)}]: {reason}")

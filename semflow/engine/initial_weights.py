@@ -6,6 +6,8 @@ from pathlib import Path
 
 from semflow.encoders.positional import PlaneEncoding
 from semflow.engine.checkpoint import load_checkpoint
+from semflow.engine.run_folder import RunFolder
+from semflow.engine.scenes import KeptScene, check_same_classes
 from semflow.models.semantic_flow import SemanticFlow
 from semflow.utils.errors import CheckpointError
 
@@ -22,16 +24,22 @@ def own_names(model: SemanticFlow) -> set[str]:
     return {name for name in model.state_dict() if name.startswith(tuple(heads)) or any(part in name for part in PER_SCENE)}
 
 
-def start_from(model: SemanticFlow, checkpoint: str | Path) -> int:
-    """Copy the shared weights of a checkpoint into a model; those of `own_names` stay as they are.
+def start_from(model: SemanticFlow, source: Path, scene: KeptScene) -> int:
+    """Copy the shared weights of another run into a model; those of `own_names` stay as they are.
+
+    Args:
+        source: a checkpoint, or a run folder, whose newest one is taken. scene: one of the model's, for its classes.
 
     Returns:
         Number of tensors taken over.
 
     Raises:
-        CheckpointError: the file is broken, or its networks have other sizes or classes.
+        CheckpointError: there is none, the file is broken, or its networks have other sizes or classes.
     """
-    state, kept = load_checkpoint(checkpoint)["model"], own_names(model)
+    checkpoint = RunFolder(source).require_checkpoint() if source.is_dir() else source
+    loaded, kept = load_checkpoint(checkpoint), own_names(model)
+    check_same_classes(checkpoint, scene, loaded["scenes"][0])
+    state = loaded["model"]
     shared = {name: value for name, value in model.state_dict().items() if name not in kept}
     for name, value in shared.items():
         if name not in state or state[name].shape != value.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from semflow.fields.track_scene import SurfaceCues
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.spaces import MetricSpace, NdcSpace, Space
 from semflow.records import LabelMap, SceneData
-from semflow.utils.errors import DataError
+from semflow.utils.errors import CheckpointError, DataError
+
+OTHER_IMAGES = 0.02  # mean difference of colours; decoders of JPEG differ by far less
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,38 @@ def scene_to_state(scene: KeptScene) -> dict:
         "label_map": label_map,
         "cues": cues,
     }
+
+
+def check_same_scenes(path: Path, scenes: Sequence[KeptScene], states: Sequence[dict]) -> None:
+    """Check that scenes are still those that a checkpoint keeps (`scene_to_state`), on the same device.
+
+    Raises:
+        CheckpointError: names the scene and what differs.
+    """
+    remedy = "bring back the data that the run was trained on, or start a new run by another --out"
+    ours, theirs = [scene.name for scene in scenes], [state["name"] for state in states]
+    if ours != theirs:
+        raise CheckpointError(f"{path}: holds the scenes {', '.join(theirs)}, not {', '.join(ours)}; {remedy}")
+    for scene, state in zip(scenes, states):
+        check_same_classes(path, scene, state)
+        kept_rgb = scene_from_state(state).rgb
+        (ours, height, width, _), (theirs, kept_height, kept_width, _) = scene.rgb.shape, kept_rgb.shape
+        found = "" if ours == theirs else f"{ours} frames, not {theirs}"
+        if not found and (height, width) != (kept_height, kept_width):
+            found = f"frames of {width}x{height}, not {kept_width}x{kept_height}"
+        if not found and float((scene.rgb - kept_rgb).abs().mean()) > OTHER_IMAGES:
+            found = "other images"
+        if found:
+            raise CheckpointError(f"{path}: scene {scene.name} has {found} as when this was written; {remedy}")
+
+
+def check_same_classes(path: Path, scene: KeptScene, state: dict) -> None:
+    """Check that the classes of a scene are those of a scene that a checkpoint keeps; CheckpointError names both."""
+    ours, theirs = scene.label_map.names, tuple(state["label_map"]["names"])
+    if ours != theirs:
+        raise CheckpointError(
+            f"{path}: its classes are {', '.join(theirs)}, those of scene {scene.name} are {', '.join(ours)}; "
+            "use a labelmap.txt with the same classes in the same order")
 
 
 def scene_from_state(state: dict) -> KeptScene:

@@ -34,6 +34,12 @@ class Figures:
     names: tuple[str, ...]
     values: Tensor
 
+    @classmethod
+    def of_step(cls, names: tuple[str, ...], batches: Tensor) -> Figures:
+        """Means of (B, 3 + terms) figures of batches; PSNR and mIoU of those that have them: one may hold no labels."""
+        means = batches.mean(0)
+        return cls(names, torch.cat([means[:1], batches[:, 1:3].nanmean(0), means[3:]]))
+
     @property
     def loss(self) -> Tensor:
         """() weighted sum of the terms."""
@@ -69,7 +75,7 @@ class StageWork:
         self.losses = build_losses(stage)
         self.renderer = build_renderer(stage, self.losses, model, config.render.flow_density_prior)
         self.samplers = build_samplers(stage, scenes)
-        self.share, self.clip_norm = 1.0 / (len(scenes) * config.train.accumulate), config.train.clip_norm
+        self.share, self.clip_norm = 1.0 / (len(scenes) * config.train.accumulate), config.train.clip_norm or math.inf
         self.names = tuple(term.name for term in self.losses.terms)
         device = next(model.parameters()).device
         self.graphs = CudaGraphs(device) if config.train.cuda_graphs and device.type == "cuda" and ranks() == 1 else None
@@ -97,19 +103,19 @@ class StageWork:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
 
-    def combine(self, optimizer: torch.optim.Optimizer, found: Sequence[Tensor]) -> Tensor:
+    def combine(self, optimizer: torch.optim.Optimizer, found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The gradients of all ranks, clipped and ready for the update, and what the step reports.
 
         Args:
             found: what `add_gradients` found, for each of B batches.
 
         Returns:
-            (B, 3 + terms) figures, see `Figures`.
+            (B, 3 + terms) figures, see `Figures`, and the norm () of the whole gradient before it was clipped.
         """
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         means = average_gradients(parameters, torch.stack(list(found)))
-        torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        return self.figures(means)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        return self.figures(means), norm
 
     @torch.no_grad()
     def figures(self, means: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from semflow.engine.scenes import TrainingScene
 from semflow.losses import LossSet
 from semflow.models.semantic_flow import SemanticFlow
 from semflow.rendering.renderer import Renderer, Sampling
+from semflow.utils.errors import ConfigError
 
 
 # name -> the parameter groups that it trains, and whether it sees rays of the static region alone
@@ -74,6 +75,13 @@ def dynamic_is_untrained(config: Config, step: int) -> bool:
     """After that many steps, the dynamic field is as it was before the first of them, and shows nothing of the scenes."""
     starts = [stage.first_step for stage in stages_of(config) if "dynamic" in stage.trains]
     return step <= starts[0] if starts else not config.init
+
+
+def require_steps(config: Config) -> None:
+    """Refuse a configuration that trains nothing with a ConfigError."""
+    if not total_steps(config):
+        keys = ", ".join(f"{field}.steps" for field in stage_fields(config))
+        raise ConfigError(f"{keys} = 0: there is nothing to train; give one of them a number of steps")
 
 
 def build_optimizer(stage: Stage, model: SemanticFlow) -> torch.optim.Adam:

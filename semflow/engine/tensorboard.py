@@ -13,7 +13,7 @@ class TensorBoard:
 
     Args:
         folder: made on the first write.
-        resumed_at: step at which a run goes on; what an earlier process wrote from there on is hidden.
+        resumed_at: step of the checkpoint from which a run goes on; what an earlier process wrote after it is hidden.
     """
 
     def __init__(self, folder: str | Path, resumed_at: int | None = None):
@@ -57,5 +57,6 @@ class TensorBoard:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-            self._writer = SummaryWriter(str(self.folder), purge_step=self.resumed_at)
+            first = None if self.resumed_at is None else self.resumed_at + 1  # a step is written before it is saved
+            self._writer = SummaryWriter(str(self.folder), purge_step=first)
         return self._writer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,12 +14,12 @@ from semflow.config.schema import Config
 from semflow.engine.building import build_trained_model, encode_scenes
 from semflow.engine.checkpoint import checkpoint_path, load_checkpoint, prune_checkpoints, save_checkpoint
 from semflow.engine.estimate import NO_MEMORY, estimate
-from semflow.engine.finite import FiniteGuard, Suspect
+from semflow.engine.finite import GRADIENT, FiniteGuard, Suspect
 from semflow.engine.initial_weights import start_from
 from semflow.engine.interrupt import GracefulStop
 from semflow.engine.progress import Progress
 from semflow.engine.run_folder import RunFolder
-from semflow.engine.scenes import kept, load_training_scenes, scene_to_state
+from semflow.engine.scenes import check_same_scenes, kept, load_training_scenes, scene_to_state
 from semflow.engine.stage_work import Figures, StageWork
 from semflow.engine.stages import Stage, build_optimizer, set_learning_rate, stages_of
 from semflow.engine.tensorboard import TensorBoard
@@ -40,25 +41,28 @@ class Trainer:
 
     Args:
         config: the run. resume: checkpoint to go on from, None for a new start.
+        overwrite: move an old run folder aside, once the data have been read and the model has been built.
 
     Raises:
         SemflowError: for wrong data, configurations and checkpoints.
     """
 
-    def __init__(self, config: Config, resume: Path | None = None):
+    def __init__(self, config: Config, resume: Path | None = None, overwrite: bool = False):
         set_up_torch(config.train.threads, config.train.tf32)
         self.config, self.device, self.folder = config, resolve_device(config.device), RunFolder(config.out)
         self.scenes = load_training_scenes(config, self.device)
         self.kept = [kept(scene, config.encoder.surface_cues) for scene in self.scenes]
         self.model = build_trained_model(config, self.kept, self.device)
         if config.init and resume is None:
-            start_from(self.model, config.init)
+            start_from(self.model, Path(config.init), self.kept[0])
         self.generator = torch.Generator(self.device).manual_seed(config.train.seed)
         self.host_generator = torch.Generator().manual_seed(config.train.seed)
         self.step, self.optimizer_state = 0, None
         if resume is not None:
             self.restore(self.checkpoint(resume))
         if rank() == 0:
+            if overwrite and (moved := self.folder.move_aside()):
+                print(f"the old {self.folder.path} is now {moved}")
             self.folder.create(config)
             self.announce()
         self.contexts = encode_scenes(self.model, self.kept)
@@ -89,6 +93,7 @@ class Trainer:
         if any(name not in state or state[name].numel() != own.numel() for name, own in self.random_states().items()):
             raise CheckpointError(f"{path}: its random numbers are those of an older semflow or of another kind of device; go "
                                   f"on with that, or start a new run from its weights by --init {path} --out FOLDER")
+        check_same_scenes(path, self.kept, state["scenes"])
         return state
 
     def restore(self, state: dict) -> None:
@@ -127,12 +132,14 @@ class Trainer:
         total = sum(stage.config.steps for stage in stages_of(self.config))
         if total - self.step >= LONG_RUN:
             self.say(estimate(self))
-        with GracefulStop() as stop, TensorBoard(self.folder.tensorboard, resumed_at) as board:
+        alone = self.folder.locked() if rank() == 0 else nullcontext()
+        with alone, GracefulStop() as stop, TensorBoard(self.folder.tensorboard, resumed_at) as board:
             for stage in stages_of(self.config):
                 stopped = self.step < stage.last_step and self.run_stage(stage, stop, board)
                 if stopped and self.step < total:
                     cause = stop.signal_name or "a signal to another process"
                     print(f"stopped by {cause} after step {self.step}; the same command goes on from there")
+                    any_rank(True)  # all wait for rank 0 to have saved: torchrun ends the others when the first has left
                     return False
         if rank() == 0:
             self.folder.mark_finished({"steps": self.step})
@@ -181,23 +188,25 @@ class Trainer:
                 frame, source = sampler.frames(self.host_generator)
                 suspect.frames.append(frame)
                 found.append(work.add_gradients(scene, frame, source, self.generator))
-        values = work.combine(optimizer, found)
-        guard.admit(values, suspect)
+        values, norm = work.combine(optimizer, found)
+        guard.admit(values, norm, suspect)
         optimizer.step()
         self.step += 1
-        return Figures(work.names, values.mean(0))
+        return Figures.of_step(work.names, values)
 
     def refuse(self, terms: dict[str, float], suspect: Suspect, optimizer: torch.optim.Adam) -> None:
-        """Stop for a loss that is not finite, and keep what reproduces it: the weights and the state at the step's start."""
-        bad = [name for name, value in terms.items() if not math.isfinite(value)]
+        """Stop for a loss or a gradient that is not finite, and keep what reproduces it: the weights and the state at the step's start."""
+        bad = [name for name, value in terms.items() if name != GRADIENT and not math.isfinite(value)]
+        what = f"loss {', '.join(bad)}" if bad else f"the {GRADIENT} of finite losses"
+        remedy = "lower the learning rates" + (" or the weight of that loss" if bad else "")
         path = self.folder.path / f"failure_{suspect.step:07d}.safetensors"
         if rank() == 0:
             values = {name: repr(value) for name, value in terms.items()}
             at_start = suspect.random_states | {"step": suspect.step, "frame": suspect.frame, "terms": values}
             save_checkpoint(path, self.state(optimizer) | at_start)
         raise SemflowError(
-            f"step {suspect.step}: loss {', '.join(bad)} is not finite; weights are unchanged since the last step and the state "
-            f"of this step is in {path}: lower the learning rates or the weight of that loss")
+            f"step {suspect.step}: {what} is not finite; weights are unchanged since the last step and the state "
+            f"of this step is in {path}: {remedy}")
 
     def log(self, stage: Stage, report: Figures, optimizer, board: TensorBoard) -> None:
         """TensorBoard scalars and panels, when due."""
@@ -224,8 +233,6 @@ class Trainer:
         self.model.train()
 
 
-def train(config: Config, resume: Path | None = None) -> Path:
-    """Train a configuration; returns the run folder. A run that a signal ended is saved and can go on."""
-    trainer = Trainer(config, resume)
-    trainer.run()
-    return trainer.folder.path
+def train(config: Config, resume: Path | None = None, overwrite: bool = False) -> bool:
+    """Train a configuration; False if a signal ended the run early, which is saved and can go on."""
+    return Trainer(config, resume, overwrite).run()

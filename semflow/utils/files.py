@@ -54,6 +54,7 @@ def write_json(path: str | Path, content: Any) -> None:
 def move_aside(path: str | Path) -> Path:
     """Rename `path` to the first free `path.bak-N`, N = 1, 2, …; returns the new name."""
     path = Path(path)
+    path = path if path.name not in ("", "..") else path.resolve()  # `.` and `x/..` have no name to add to
     number = 1
     while (target := path.with_name(f"{path.name}.bak-{number}")).exists():
         number += 1

@@ -16,7 +16,7 @@ def trained(monkeypatch):
     """Stands in for the trainer; collects (configuration, checkpoint to resume from)."""
     calls = []
     module = types.ModuleType("semflow.engine.trainer")
-    module.train = lambda config, resume=None: calls.append((config, resume))
+    module.train = lambda config, resume, overwrite: calls.append((config, resume, overwrite)) or True
     monkeypatch.setitem(sys.modules, "semflow.engine.trainer", module)
     return calls
 
@@ -47,7 +47,7 @@ def start(argv, step=None, finished=False) -> RunFolder:
 
 def test_a_new_run(trained, made, argv, capsys):
     assert main(["train", *argv]) == 0
-    assert trained == [(parse_config(argv), None)] and made == []
+    assert trained == [(parse_config(argv), None, False)] and made == []
     assert "new run in" in capsys.readouterr().out
 
 
@@ -73,6 +73,11 @@ def test_an_unfinished_run_goes_on(trained, made, argv, capsys, extra):
     assert "going on from step-00000040.safetensors" in capsys.readouterr().out
 
 
+def test_a_training_that_a_signal_ended_has_a_status_of_its_own(trained, made, argv, monkeypatch):
+    monkeypatch.setattr(sys.modules["semflow.engine.trainer"], "train", lambda *_, **options: False)
+    assert main(["train", *argv]) == 130
+
+
 def test_a_run_without_checkpoint_starts_again(trained, made, argv, capsys):
     start(argv)
     assert main(["train", *argv]) == 0
@@ -93,11 +98,30 @@ def test_another_configuration_is_refused(trained, made, argv, capsys):
     assert error.count("\n") == 1 and "train.seed (0 there, 3 now)" in error and trained == []
 
 
-def test_overwrite_moves_the_old_run_aside(trained, made, argv):
+def test_a_run_without_checkpoint_is_started_again_in_another_way(trained, made, argv, capsys):
+    start(argv)
+    assert main(["train", *argv, "--seed", "3"]) == 0 and trained[0][0].train.seed == 3
+
+
+def test_overwrite_leaves_it_to_the_trainer_to_move_the_old_run_aside(trained, made, argv):
     folder = start(argv, step=40)
     assert main(["train", *argv, "--seed", "3", "--overwrite"]) == 0
-    assert trained[0][1] is None and not folder.path.exists()
-    assert RunFolder(f"{folder.path}.bak-1").newest_checkpoint.name == "step-00000040.safetensors"
+    assert trained[0][1:] == (None, True) and folder.newest_checkpoint.name == "step-00000040.safetensors"
+
+
+@pytest.mark.parametrize("extra", [[], ["--overwrite"]])
+def test_a_folder_in_which_a_training_runs_is_left_alone(trained, made, argv, capsys, extra):
+    with start(argv, step=40).locked():
+        assert main(["train", *argv, *extra]) == 2
+    assert "another training runs in it" in capsys.readouterr().err and trained == []
+    assert main(["train", *argv, *extra]) == 0 and len(trained) == 1
+
+
+def test_a_mistyped_scene_moves_nothing(argv, capsys, tmp_path):
+    folder = start(argv, step=40)
+    assert main(["train", *argv, "--overwrite"]) == 2  # there are no data at all
+    assert "no such folder" in capsys.readouterr().err
+    assert folder.newest_checkpoint and not (tmp_path / "run.bak-1").exists()
 
 
 @pytest.mark.parametrize("extra, part", [
@@ -105,11 +129,22 @@ def test_overwrite_moves_the_old_run_aside(trained, made, argv):
     (["--resume", "--overwrite"], "not allowed with"),
     (["--device", "cpuu"], "twice"),
     (["--train.threads", "x"], "train.threads"),
+    (["--steps", "0", "--flow_stage.steps", "0"], "nothing to train"),
 ])
 def test_mistakes_come_before_anything_is_made(trained, made, argv, capsys, tmp_path, extra, part):
     argv[-1] = "balloon"
     assert main(["train", *argv, *extra]) == 2
     assert part in capsys.readouterr().err and trained == made == [] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("out", [".", "inside/.."])
+def test_the_working_directory_cannot_be_moved_aside(trained, made, argv, capsys, monkeypatch, out):
+    folder = start(argv)
+    (folder.path / "inside").mkdir()
+    monkeypatch.chdir(folder.path)
+    argv[1] = out
+    assert main(["train", *argv, "--overwrite"]) == 2
+    assert "working directory" in capsys.readouterr().err and folder.config_file.exists()
 
 
 def test_a_device_that_is_not_there_moves_nothing(trained, made, argv, capsys, tmp_path):

@@ -42,7 +42,7 @@ def test_syntax(write):
 
 
 def test_an_empty_list_in_a_file_replaces_the_default(write):
-    assert config_from_file(write("c.txt", "model.plane_levels = []")).model.plane_levels == ()
+    assert config_from_file(write("c.txt", "data.static_classes = []")).data.static_classes == ()
 
 
 @pytest.mark.parametrize("line, parts", [

@@ -38,19 +38,61 @@ def test_create_again_changes_nothing(folder, config):
     folder.create(config)
     folder.config_file.write_text("# a comment of the user\n" + folder.config_file.read_text())
     before = folder.config_file.read_text()
+    save_checkpoint(checkpoint_path(folder.checkpoints, 3), {"step": 3})
     folder.create(replace(config, device="auto"))
     assert folder.config_file.read_text() == before
 
 
-def test_a_run_may_be_moved_and_change_its_device(folder, config):
+@pytest.fixture
+def unfinished(folder, config):
     folder.create(config)
-    assert folder.state(replace(config, out="elsewhere", device="cuda")) is RunState.STARTED
-    unrecorded = replace(config, train=replace(config.train, cuda_graphs=False))  # the remedy for what cannot be recorded
-    assert folder.state(unrecorded) is RunState.STARTED
+    save_checkpoint(checkpoint_path(folder.checkpoints, 3), {"step": 3})
+    return folder
 
 
-def test_another_configuration_is_refused_naming_keys_and_remedy(folder, config):
+def test_a_run_may_be_moved_and_change_its_device(unfinished, config):
+    assert unfinished.state(replace(config, out="elsewhere", device="cuda")) is RunState.UNFINISHED
+
+
+@pytest.mark.parametrize("change", [
+    {"cuda_graphs": False}, {"recompute": True}, {"compile": True}, {"threads": 3}, {"save_every": 7}, {"keep": 9},
+    {"log_every": 3}, {"images_every": 0}])
+def test_what_no_result_shows_may_differ(unfinished, config, change):
+    assert unfinished.state(replace(config, train=replace(config.train, **change))) is RunState.UNFINISHED
+
+
+@pytest.mark.parametrize("part, change", [
+    ("train", {"bf16": True}), ("train", {"tf32": True}), ("train", {"clip_norm": 1.0}), ("train", {"accumulate": 2}),
+    ("render", {"samples": 9}), ("render", {"flow_density_prior": False}), ("data", {"factor": 4})])
+def test_what_changes_results_may_not(unfinished, config, part, change):
+    with pytest.raises(ConfigError, match=f"{part}.{next(iter(change))} "):
+        unfinished.state(replace(config, **{part: replace(getattr(config, part), **change)}))
+
+
+def test_data_may_have_been_moved(unfinished, config, tmp_path):
+    """A trainer that goes on compares the scenes; with a finished run nobody does."""
+    moved = replace(config, data=replace(config.data, dir="elsewhere", labels_dir="labels"))
+    assert unfinished.state(moved) is RunState.UNFINISHED
+    there = replace(config, data=replace(config.data, dir=str(tmp_path / "scenes")))
+    unfinished.move_aside()
+    unfinished.create(there)
+    unfinished.mark_finished({})
+    elsewhere = replace(config, data=replace(config.data, dir=str(tmp_path / "moved")))
+    assert unfinished.state(elsewhere) is RunState.FINISHED
+    (tmp_path / "scenes").mkdir()
+    with pytest.raises(ConfigError, match="data.dir"):
+        unfinished.state(elsewhere)
+
+
+def test_a_run_without_a_checkpoint_gives_way_to_another_configuration(folder, config):
     folder.create(config)
+    other = replace(config, train=replace(config.train, seed=5))
+    assert folder.state(other) is RunState.STARTED
+    folder.create(other)
+    assert folder.config() == other
+
+
+def test_another_configuration_is_refused_naming_keys_and_remedy(unfinished, folder, config):
     other = replace(config, train=replace(config.train, seed=5), data=replace(config.data, scenes=("A",)))
     for attempt in (folder.state, folder.create):
         with pytest.raises(ConfigError) as caught:
@@ -78,6 +120,13 @@ def test_an_empty_folder_and_leftovers_of_a_killed_start_are_new(folder, config)
     assert folder.state(config) is RunState.NEW
 
 
+def test_evaluations_of_baselines_do_not_make_a_run(folder, config):
+    (folder.path / "eval_copying" / "corrected").mkdir(parents=True)
+    assert folder.state(config) is RunState.NEW
+    folder.create(config)
+    assert folder.config() == config
+
+
 def test_a_broken_configuration_is_named(folder, config):
     folder.create(config)
     folder.config_file.write_text("nonsense")
@@ -88,6 +137,18 @@ def test_a_broken_configuration_is_named(folder, config):
 def test_a_missing_run_is_named(folder):
     with pytest.raises(CheckpointError, match="no such run folder"):
         folder.require_checkpoint()
+
+
+def test_one_training_at_a_time(folder, config):
+    with folder.locked():
+        assert not folder.path.exists()
+    folder.create(config)
+    with folder.locked():
+        for attempt in (RunFolder(folder.path).locked().__enter__, folder.move_aside):
+            with pytest.raises(ConfigError, match="another training runs in it"):
+                attempt()
+    with folder.locked():
+        assert folder.path.exists()
 
 
 def test_move_aside_keeps_everything(folder, config):

@@ -34,11 +34,11 @@ def test_scalars_and_images_come_back(tmp_path):
 
 
 def test_a_resumed_run_hides_what_it_does_again(tmp_path):
-    for resumed_at, steps, value in ((None, (1, 2, 3), 1.0), (2, (2, 3), 5.0)):
+    for resumed_at, steps, value in ((None, (1, 2, 3), 1.0), (2, (3, 4), 5.0)):
         with TensorBoard(tmp_path, resumed_at) as board:
             for step in steps:
                 board.scalars({"loss": value}, step)
-    assert [(event.step, event.value) for event in read(tmp_path).Scalars("loss")] == [(1, 1.0), (2, 5.0), (3, 5.0)]
+    assert [(event.step, event.value) for event in read(tmp_path).Scalars("loss")] == [(1, 1.0), (2, 1.0), (3, 5.0), (4, 5.0)]
 
 
 def test_nothing_written_makes_nothing(tmp_path):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from trainer_toys import STEPS, assert_same, tiny_config, trained, weights
 
-from semflow.config.parser import config_from_file, config_to_text
+from semflow.config.parser import config_to_text
 from semflow.config.schema import Config
 from semflow.data.synthetic import make_scene
 from semflow.engine import loading, stage_work
@@ -27,7 +28,6 @@ from semflow.engine.trainer import Trainer, train
 from semflow.utils.errors import CheckpointError, SemflowError
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 4  # of each stage
 
 
 @pytest.fixture(scope="module")
@@ -40,30 +40,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def config(data, tmp_path) -> Config:
-    base = config_from_file(ROOT / "configs" / "debug.txt")
-    small = {"steps": STEPS, "rays": 24, "samples": 8, "surface_samples": 2, "decay_steps": 100, "warmup_steps": 0}
-    return replace(
-        base,
-        out=str(tmp_path / "run"),
-        device="cpu",
-        data=replace(base.data, dir=str(data), scenes=("one",)),
-        model=replace(base.model, plane_levels=(8, 16), plane_channels=4, static_width=16, dynamic_width=16, flow_width=16),
-        static_stage=replace(base.static_stage, **small),
-        flow_stage=replace(base.flow_stage, steps=0),
-        dynamic_stage=replace(base.dynamic_stage, **small),
-        train=replace(base.train, save_every=2, images_every=0, log_every=1, threads=1),
-        render=replace(base.render, samples=8, fine_samples=4, occupancy=8),
-    )
-
-
-def weights(run: str) -> dict[str, torch.Tensor]:
-    return load_checkpoint(RunFolder(run).require_checkpoint())["model"]
-
-
-def assert_same(first: dict, second: dict) -> None:
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
+    return tiny_config(data, tmp_path / "run")
 
 
 def stop_after(monkeypatch, step: int) -> None:
@@ -98,19 +75,19 @@ def test_dynamic_stage_leaves_the_static_field_alone(config):
 
 @pytest.mark.parametrize("step", [1, STEPS, STEPS + 1])
 def test_interrupted_and_resumed_run_has_the_same_weights(config, tmp_path, monkeypatch, capsys, step):
-    whole = train(replace(config, out=str(tmp_path / "whole")))
+    whole = trained(replace(config, out=str(tmp_path / "whole")))
     with monkeypatch.context() as patch:
         stop_after(patch, step)
-        train(config)
+        assert not train(config)
     assert f"stopped by SIGTERM after step {step}" in capsys.readouterr().out
     assert load_checkpoint(RunFolder(config.out).require_checkpoint())["step"] == step
-    train(config, resume=RunFolder(config.out).newest_checkpoint)
-    assert_same(weights(str(whole)), weights(config.out))
+    assert train(config, resume=RunFolder(config.out).newest_checkpoint)
+    assert_same(weights(whole), weights(config.out))
 
 
 @pytest.mark.parametrize("change", ["of another device", "missing"])
 def test_a_checkpoint_with_other_random_numbers_is_one_clear_error(config, tmp_path, change):
-    path = RunFolder(str(train(config))).newest_checkpoint
+    path = RunFolder(trained(config)).newest_checkpoint
     state = load_checkpoint(path)
     if change == "missing":
         del state["host_generator"]
@@ -124,7 +101,7 @@ def test_a_checkpoint_with_other_random_numbers_is_one_clear_error(config, tmp_p
 def test_same_seed_same_weights_other_seed_other_weights(config, tmp_path):
     runs = [replace(config, out=str(tmp_path / str(i)), train=replace(config.train, seed=seed))
             for i, seed in enumerate((0, 0, 1))]
-    first, second, third = (weights(str(train(run))) for run in runs)
+    first, second, third = (weights(trained(run)) for run in runs)
     assert_same(first, second)
     assert any(not torch.equal(first[name], third[name]) for name in first)
 
@@ -202,6 +179,26 @@ def test_non_finite_loss_stops_before_the_update(config, monkeypatch):
     assert_same(saved["model"], before["model"])
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_update(config, monkeypatch):
+    """As of a square root at zero: every loss is finite."""
+    trainer = Trainer(config)
+    original = stage_work.StageWork.add_gradients
+
+    def poisoned(self, *args):
+        found = original(self, *args)
+        if trainer.step == 2:
+            next(trainer.model.static.parameters()).grad.view(-1)[0] = float("nan")
+        return found
+
+    monkeypatch.setattr(stage_work.StageWork, "add_gradients", poisoned)
+    with pytest.raises(SemflowError, match="step 2: the gradient of finite losses is not finite"):
+        trainer.run()
+    saved = load_checkpoint(Path(config.out) / "failure_0000002.safetensors")
+    assert saved["terms"]["gradient"] == "nan" and RunFolder(config.out).require_checkpoint().stem == "step-00000002"
+    assert_same(saved["model"], weights(config.out))
+    assert all(bool(value.isfinite().all()) for value in saved["model"].values())
+
+
 def test_several_scenes_train_in_one_model(config):
     both = replace(config, data=replace(config.data, scenes=("one", "two")))
     train(both)
@@ -209,6 +206,22 @@ def test_several_scenes_train_in_one_model(config):
     assert loaded.scene_names == ("one", "two")
     views = [loaded.renderer.render(name, loaded.cameras(name), 0, 0.0, frozenset({"rgb"})).rgb for name in loaded.scene_names]
     assert not torch.allclose(views[0], views[1], atol=1e-3)
+
+
+def test_a_norm_of_zero_clips_nothing(config, tmp_path):
+    runs = [replace(config, out=str(tmp_path / str(norm)), train=replace(config.train, clip_norm=norm))
+            for norm in (0.0, 1e9, 1e-3)]
+    unclipped, high, low = (weights(trained(run)) for run in runs)
+    assert_same(unclipped, high)
+    assert any(not torch.equal(high[name], low[name]) for name in high)
+
+
+def test_a_batch_without_labels_does_not_hide_the_scores_of_others():
+    nan = float("nan")
+    figures = stage_work.Figures.of_step(("a",), torch.tensor([[1.0, 20.0, nan, 4.0], [3.0, 30.0, 0.5, 6.0]]))
+    assert figures.values.tolist() == [2.0, 25.0, 0.5, 5.0]
+    broken = stage_work.Figures.of_step(("a",), torch.tensor([[1.0, 20.0, nan, nan], [3.0, 30.0, nan, 6.0]]))
+    assert broken.miou.isnan() and broken.terms["a"].isnan()  # a term that is missing is a mistake, not a gap
 
 
 def test_accumulated_gradient_is_the_mean_over_micro_batches(config):
@@ -284,7 +297,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_run(config, tmp_path):
     longer = {"steps": 60}
     config = replace(config, static_stage=replace(config.static_stage, **longer),
                      dynamic_stage=replace(config.dynamic_stage, **longer))
-    whole = train(replace(config, out=str(tmp_path / "whole")))
+    whole = trained(replace(config, out=str(tmp_path / "whole")))
     file = tmp_path / "config.txt"
     file.write_text(config_to_text(config))
     command = [sys.executable, str(ROOT / "train.py"), "--config", str(file)]
@@ -298,7 +311,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_run(config, tmp_path):
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, f"the run ended before kill {kill}"
     assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode == 0
-    assert_same(weights(str(whole)), weights(config.out))
+    assert_same(weights(whole), weights(config.out))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

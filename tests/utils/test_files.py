@@ -52,6 +52,11 @@ def test_json(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1, 0.1, None]}
 
 
+def test_move_aside_of_a_path_without_a_name(tmp_path):
+    (tmp_path / "run" / "inside").mkdir(parents=True)
+    assert move_aside(tmp_path / "run" / "inside" / "..") == tmp_path / "run.bak-1"
+
+
 def test_move_aside_takes_the_first_free_number(tmp_path):
     for number in (1, 2, 3):
         write_text(tmp_path / "run" / "a", str(number))
