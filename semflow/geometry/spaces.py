@@ -16,6 +16,7 @@ from semflow.geometry.cameras import Cameras
 from semflow.records import Rays, to_device
 
 NDC_NEAR = 1.0
+ROUNDING = 1e-5
 NDC_FAR_MARGIN = 1e-3  # z_ndc = 1 is infinitely far: conversions to the world stop just before it
 
 
@@ -40,6 +41,9 @@ class Space(Protocol):
         None: points (T, N, 3), each row on rays of its own camera.
         """
 
+    def bounded(self, points: Tensor) -> Tensor:
+        """(...) bool: field points (..., 3) that lie no farther than the scene's far bound, with its margin."""
+
     def begun_at(self, u: float) -> Space:
         """The same space with rays that begin at their parameter u, before 0 or after it; they end where they did."""
 
@@ -53,12 +57,14 @@ class NdcSpace:
         aspect_y: focal / (H / 2).
         u_near: ray parameter of full NDC (0 = near plane) at which rays begin.
         u_far: ray parameter of full NDC (1 = infinity) at which rays end.
+        u_bound: that of the scene's far bound, with its margin; rays may end behind it.
     """
 
     aspect_x: float
     aspect_y: float
     u_near: float = 0.0
     u_far: float = 1.0
+    u_bound: float = 1.0
 
     def to(self, device) -> NdcSpace:
         """Itself: it holds no tensor."""
@@ -93,6 +99,10 @@ class NdcSpace:
     def ray_parameter(self, points: Tensor, cameras: Cameras, frame: int | None) -> Tensor:
         """u (...) of NDC points (..., 3): linear in z, the same for every camera."""
         return ((points[..., 2] + 1.0) / 2.0 - self.u_near) / (self.u_far - self.u_near)
+
+    def bounded(self, points: Tensor) -> Tensor:
+        """(...) bool of NDC points (..., 3); all points of rays that are cut to the bounds."""
+        return (points[..., 2] + 1.0) / 2.0 <= self.u_bound + ROUNDING
 
     def begun_at(self, u: float) -> NdcSpace:
         """See `Space`; before the near plane the formulas hold as well."""
@@ -136,6 +146,10 @@ class MetricSpace:
         """u (...) of field points (..., 3): linear in the depth along the axis of the camera."""
         return (cameras.depth(self.to_world(points), frame) - self.near) / (self.far - self.near)
 
+    def bounded(self, points: Tensor) -> Tensor:
+        """(...) bool: all of them, since rays end at the bound."""
+        return torch.ones_like(points[..., 0], dtype=torch.bool)
+
     def begun_at(self, u: float) -> MetricSpace:
         """See `Space`."""
         return replace(self, near=self.near + u * (self.far - self.near))
@@ -152,8 +166,9 @@ def make_space(kind: str, cameras: Cameras, clip_to_bounds: bool) -> Space:
     """
     near, far = float(cameras.near.min()), float(cameras.far.max())
     if kind == "ndc":
-        limits = (max(0.0, 1.0 - NDC_NEAR / (0.9 * near)), 1.0 - NDC_NEAR / (1.1 * far)) if clip_to_bounds else (0.0, 1.0)
-        return NdcSpace(2 * cameras.focal / cameras.width, 2 * cameras.focal / cameras.height, *limits)
+        bound = 1.0 - NDC_NEAR / (1.1 * far)
+        limits = (max(0.0, 1.0 - NDC_NEAR / (0.9 * near)), bound) if clip_to_bounds else (0.0, 1.0)
+        return NdcSpace(2 * cameras.focal / cameras.width, 2 * cameras.focal / cameras.height, *limits, bound)
     corners = torch.tensor([[0.0, 0.0], [1, 0], [0, 1], [1, 1]]) * torch.tensor([float(cameras.width), float(cameras.height)])
     ends = [cameras.center(i) + d * cameras.directions(i, corners.to(cameras.c2w)) for i in range(len(cameras)) for d in (near, far)]
     points = torch.cat(ends).cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from semflow.geometry.spaces import Space
 from semflow.losses.base import LossInputs, loss_term, masked_mean, mean
 
 
@@ -64,14 +65,23 @@ def flow_small(inputs: LossInputs) -> Tensor:
     return sum(terms, inputs.batch.rgb.new_zeros(()))
 
 
+def bend(positions: dict[int, Tensor], start: Tensor, space: Space) -> Tensor:
+    """() mean second difference of tracks at offsets -1, 0, +1, L1 in world units; those that start (N, 3) far off count 0.
+
+    An NDC ray may run to infinity, where a trifle in NDC is a long way in the world: behind the far bound, at the last of
+    its samples, would lie all of the mean.
+    """
+    before, here, after = (space.to_world(positions[offset]) for offset in (-1, 0, 1))
+    return mean((after + before - 2 * here).abs() * space.bounded(start)[..., None])
+
+
 @loss_term("flow_smooth_time", track=True, dynamic=True)
 def flow_smooth_time(inputs: LossInputs) -> Tensor:
     """Constant velocity: in world space the forward flow is the opposite of the backward flow, L1."""
-    track, space = inputs.outputs.track, inputs.scene.space
     if len(neighbour_offsets(inputs)) < 2:
         return inputs.batch.rgb.new_zeros(())
-    before, here, after = (space.to_world(track.positions[offset]) for offset in (-1, 0, 1))
-    return mean((after + before - 2 * here).abs())
+    positions = inputs.outputs.track.positions
+    return bend(positions, positions[0], inputs.scene.space)
 
 
 @loss_term("flow_smooth_ray", track=True, dynamic=True)
@@ -85,13 +95,12 @@ def flow_smooth_ray(inputs: LossInputs) -> Tensor:
 @loss_term("flow_smooth_second", dynamic=True, second_track=True)
 def flow_smooth_second(inputs: LossInputs) -> Tensor:
     """Second-order smoothness of the tracks that start at the moved points of t-1 and t+1, L1 in world units."""
-    total = inputs.batch.rgb.new_zeros(())
-    to_world = inputs.scene.space.to_world
-    for neighbour in inputs.outputs.neighbours.values():
+    total, outputs = inputs.batch.rgb.new_zeros(()), inputs.outputs
+    for neighbour in outputs.neighbours.values():
         positions = neighbour.track.positions
         if -1 in positions and 1 in positions:
-            bend = to_world(positions[1]) + to_world(positions[-1]) - 2 * to_world(positions[0])
-            total = total + mean(bend.abs())
+            start = per_ray(outputs.track.positions[0], inputs)[neighbour.rays].flatten(0, 1)
+            total = total + bend(positions, start, inputs.scene.space)
     return total
 
 

@@ -155,3 +155,13 @@ def test_a_space_begun_elsewhere_cuts_the_same_rays_there(cameras, kind, u):
     torch.testing.assert_close(after.at(whole), before.at(u + whole * (1 - u)), atol=1e-5, rtol=1e-5)
     found = moved.ray_parameter(after.at(whole).flatten(0, 1), cameras, 1)
     torch.testing.assert_close(found, whole.flatten(), atol=1e-4, rtol=0)
+
+
+def test_what_lies_behind_the_far_bound_is_known_in_an_endless_space(cameras):
+    clipped, endless, metric = (every_space(cameras)[kind] for kind in ("ndc clipped", "ndc", "metric"))
+    u, uv = torch.linspace(0, 1, 50, dtype=torch.float64).expand(4, 50), torch.rand(4, 2, dtype=torch.float64) * 9
+    assert clipped.bounded(camera_rays(cameras, clipped, 1, uv).at(u)).all()
+    assert metric.bounded(camera_rays(cameras, metric, 1, uv).at(u)).all()
+    points = camera_rays(cameras, endless, 1, uv).at(u)
+    assert torch.equal(endless.bounded(points), -endless.to_world(points)[..., 2] <= 1.1 * FAR + 1e-3)
+    assert 0.1 < endless.bounded(points).float().mean() < 0.9

@@ -162,6 +162,16 @@ def test_second_order_smoothness_measures_the_bend_of_the_moved_tracks_in_the_wo
     assert float(flow_smooth_second(at_the_ends)) == 0.0
 
 
+def test_bends_behind_the_far_bound_count_nothing():
+    """The third of the samples lies behind it: without that rule it would be three fifths of the mean."""
+    inputs = neighbours_of(simple_case(frame=2, frames=5), 5, bend=(0.1, 0.0, 0.0))
+    near = replace(inputs, scene=replace(inputs.scene, space=replace(inputs.scene.space, u_bound=0.7)))
+    assert float(flow_smooth_second(near)) == pytest.approx(2 * (0.05 + 0.08) / 3 / 3, rel=1e-4)
+    bent = {offset: [0.1, 0.0, 0.0] for offset in (-1, 1)}
+    whole, first = (float(flow_smooth_time(moved(each, bent))) for each in (inputs, near))
+    assert first == pytest.approx(whole * 0.13 / 0.33, rel=1e-4)
+
+
 def test_cycle_is_the_distance_between_start_and_return():
     assert float(flow_cycle(neighbours_of(simple_case(), 3))) == 0.0
     inputs = neighbours_of(simple_case(), 3, shift=(0.3, 0.0, 0.0))  # moved, and no flow back
