@@ -11,7 +11,6 @@ from torch import Tensor
 
 from semflow.utils.device import OnTheWay
 
-
 GRADIENT = "gradient"  # what the norm of a step's gradient is called among the terms
 
 
