@@ -149,7 +149,7 @@ class LossConfig(Checked):
     blend_surface: float = option(0.0, "blending concentrated near the surface on dynamic rays", low=0)
     blend_warped_static: float = option(0.0, "blending small after the flow on static rays", low=0)
     depth_dynamic: float = option(0.0, "dynamic depth against monocular depth", low=0)
-    depth_static: float = option(0.0, "static depth against calibrated depth on static rays", low=0)
+    depth_static: float = option(0.0, "static depth against triangulated depth on static rays", low=0)
     depth_agree: float = option(0.0, "dynamic depth equals static depth on static rays", low=0)
     surface_density: float = option(0.0, "static weights concentrated at the triangulated surface", low=0)
     plane_variation: float = option(0.0, "total variation of the planes in space", low=0)
@@ -200,7 +200,7 @@ class TrainConfig(Checked):
     seed: int = option(0, "seed of every random choice")
     clip_norm: float = option(10.0, "norm to which a larger gradient is clipped (0 = no clipping)", low=0)
     accumulate: int = option(1, "micro-batches per optimiser step (gradient accumulation)", low=1)
-    bf16: bool = option(False, "bf16 autocast of the networks")
+    bf16: bool = option(False, "bf16 autocast of the fields; flow network and aggregation stay in float32")
     tf32: bool = option(False, "TF32 matrix products in training where a GPU has them: faster, ten bits of mantissa")
     compile: bool = option(False, "let torch compile the networks, which takes a while at first; a CPU needs a C++ compiler")
     cuda_graphs: bool = option(

@@ -131,7 +131,11 @@ def scene_names(root: Path) -> list[str]:
 
 
 def list_folder(folder: Path, kind: FolderKind) -> dict[str, Path]:
-    """Files of a folder by stem, sorted by name; raises BrokenFile: no folder, or two files with one stem."""
+    """Files of a folder by stem, in the order of time: by number where all names are numbers, else by name.
+
+    Raises:
+        BrokenFile: no folder, or two files with one stem.
+    """
     if not folder.is_dir():
         raise BrokenFile(folder, "no such folder", kind.remedy)
     files: dict[str, Path] = {}
@@ -141,6 +145,8 @@ def list_folder(folder: Path, kind: FolderKind) -> dict[str, Path]:
         if path.stem in files:
             raise BrokenFile(path, f"has the same name as {files[path.stem].name}", "keep one of the two")
         files[path.stem] = path
+    if all(stem.isdecimal() for stem in files):  # 2 comes before 10
+        return dict(sorted(files.items(), key=lambda item: (int(item[0]), item[0])))
     return files
 
 

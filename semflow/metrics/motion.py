@@ -31,7 +31,8 @@ def track_error(uv: Tensor, truth: Tensor, counted: Tensor) -> TrackError:
     if not len(distance):
         return TrackError(0, None, None, dict.fromkeys(WITHIN))
     within = {pixels: float((distance <= pixels).double().mean()) for pixels in WITHIN}
-    return TrackError(len(distance), float(distance.mean()), float(distance.median()), within)
+    median = (distance.median() - (-distance).median()) / 2  # torch takes the lower of two in the middle
+    return TrackError(len(distance), float(distance.mean()), float(median), within)
 
 
 def end_point_error(flow: Tensor, truth: Tensor, valid: Tensor | None = None) -> float | None:

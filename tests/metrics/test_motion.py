@@ -30,3 +30,8 @@ def test_track_errors_count_only_what_is_asked_for():
     error = track_error(torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 0.0]]), truth, torch.tensor([True, True, False]))
     assert error.places == 2 and error.mean == pytest.approx(3.0) and error.within == {1: 0.5, 3: 0.5, 5: 1.0}
     assert track_error(truth, truth, torch.zeros(3, dtype=torch.bool)).within == {1: None, 3: None, 5: None}
+
+
+def test_the_median_of_two_tracks_lies_between_them():
+    uv = torch.tensor([[1.0, 0.0], [3.0, 0.0]])
+    assert track_error(uv, torch.zeros(2, 2), torch.ones(2, dtype=torch.bool)).median == 2.0
