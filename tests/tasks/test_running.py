@@ -182,6 +182,8 @@ def apart(tmp_path, scripts):
 
     def lead(job):
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run under nohup, or behind an &
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         running.run_jobs([job], 6, ["cpu"], lambda line: None)
 
     def start(seconds):
@@ -227,6 +229,7 @@ def test_a_second_ctrl_c_leaves_no_process_behind(apart, tmp_path):
 
 
 def test_under_nohup_a_closed_terminal_changes_nothing(monkeypatch):
+    monkeypatch.setattr(running.signal, "getsignal", lambda number: signal.SIG_DFL)
     assert signal.SIGHUP in running.stopping().signals
     monkeypatch.setattr(running.signal, "getsignal", lambda number: signal.SIG_IGN)
     assert signal.SIGHUP not in running.stopping().signals
