@@ -15,7 +15,7 @@ def case(changes, index):
     model = tiny_model(frames=(4, 4), **changes)
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():  # codes, planes and blending no longer as they start
-        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+        torch.nn.init.normal_(parameter, std=0.8, generator=generator)
     scene = tiny_context(model, index)
     points = torch.rand(6, 3, generator=generator) - 0.5
     return model, scene, model.ready_maps(scene, [0, 1, 2], []), points
