@@ -40,5 +40,6 @@ def test_both_halves_of_dynamic_samples_are_those_of_the_scene(changes, index):
     (whole,) = model.dynamic_samples(scene, maps, [track], [3])
     solid = model.dynamic_solid(scene, maps, track, 3)
     rgb, logits = model.dynamic_appearance(solid)
-    for found, expected in ((solid.density, whole.density), (solid.blend, whole.blend), (rgb, whole.rgb), (logits, whole.logits)):
+    pairs = (solid.density, whole.density), (solid.blend, whole.blend), (rgb, whole.rgb), (logits, whole.logits)
+    for found, expected in pairs:
         torch.testing.assert_close(found, expected)
