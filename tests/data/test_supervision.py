@@ -10,7 +10,7 @@ from toys import room_scene, turning_cameras
 
 from semflow.config.schema import DataConfig
 from semflow.data.loader import load_scene
-from semflow.data.supervision import depth_to_u, ordinal_surface, supervise
+from semflow.data.supervision import calibrated_depth, depth_to_u, ordinal_surface, supervise
 from semflow.data.synthetic import make_scene
 from semflow.geometry.spaces import make_space
 
@@ -128,3 +128,16 @@ def test_labels_take_no_part_even_where_they_may_be_read(scene):
     scrambled = replace(scene, labels=scene.labels.flip(1).roll(1, 0))
     one, two = supervise(scene, True, (0,)), supervise(scrambled, True, (0,))
     assert all(torch.equal(getattr(one, name), getattr(two, name)) for name in MAPS)
+
+
+def test_calibrated_depths_go_little_beyond_the_bounds_of_the_scene():
+    """However near or far a few moving pixels are said to be: the bounds are 1.5 and 8, the room lies between them."""
+    room, depth = room_scene(turning_cameras(5, 24, 32, focal=28.0))
+    wrong, motion = depth.clone(), torch.zeros_like(room.motion)
+    wrong[:, 0, :4], wrong[:, 1, :4] = 0.01, 1e4
+    motion[:, :2] = True  # so that they do not take part in the calibration
+    found = calibrated_depth(replace(room, disparity=300.0 / wrong + 40.0, motion=motion))[1]
+    assert found.calibrated.all()
+    torch.testing.assert_close(found.depth[:, 0, :4], torch.full((5, 4), 0.8 * 1.5))
+    torch.testing.assert_close(found.depth[:, 1, :4], torch.full((5, 4), 1.25 * 8.0))
+    torch.testing.assert_close(found.depth[:, 2:], depth[:, 2:], rtol=1e-2, atol=0)

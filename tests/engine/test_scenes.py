@@ -1,4 +1,4 @@
-"""A scene on disk against that of a checkpoint."""
+"""What is kept of a scene, and a scene on disk against that of a checkpoint."""
 
 from dataclasses import replace
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from toys import make_scene, sliding_cameras
 
-from semflow.engine.scenes import KeptScene, require_same_scene
+from semflow.data.supervision import supervise
+from semflow.engine.scenes import KeptScene, TrainingScene, kept, require_same_scene
 from semflow.records import LabelMap
 from semflow.utils.errors import DataError
 
@@ -35,3 +36,15 @@ def test_another_scene_is_refused_by_name(changes, said):
 def test_another_size_is_refused_where_pixels_are_compared():
     with pytest.raises(DataError, match="480x270"):
         require_same_scene(KEPT, replace(SCENE, cameras=CAMERAS.resized(270, 480)), "root", same_size=True)
+
+
+def test_what_is_kept_of_a_scene_is_what_its_cues_and_geometry_were():
+    numbers = torch.rand(SCENE.disparity.shape, generator=torch.Generator().manual_seed(0))
+    scene = replace(SCENE, disparity=numbers, motion=numbers > 0.5)
+    training = TrainingScene(scene, supervise(scene, False, (0,)))
+    found = kept(training, with_cues=True)
+    assert torch.equal(found.cues.surface_u, training.supervision.surface_u) and found.cues.surface_u.std() > 0.1
+    assert found.cues.motion.is_floating_point() and torch.equal(found.cues.motion, scene.motion.float())
+    assert found.name == scene.name and torch.equal(found.rgb, scene.rgb) and found.label_map is scene.label_map
+    assert found.cameras is scene.cameras and found.space is scene.space
+    assert kept(training, with_cues=False).cues is None

@@ -43,3 +43,24 @@ def test_scene_metrics_are_left_out_by_a_protocol_without_them():
     label_map = LabelMap(("wall", "ball"), torch.zeros(2, 3, dtype=torch.uint8), (1,))
     scores = score_labels(labels, labels, label_map, PROTOCOLS["paper"])
     assert "boundary_iou" not in scores.metrics and not scores.objects
+
+
+def test_a_class_that_a_setting_declares_static_stays_foreground_of_the_metrics():
+    """Of walls, balls and crates, listed as foreground both, the crates stand still in this scene."""
+    label_map = LabelMap(("wall", "ball", "crate"), torch.zeros(3, 3, dtype=torch.uint8), (1,), (1, 2))
+    truth = torch.zeros(20, 20, dtype=torch.int64)
+    truth[5:11, 5:11], truth[:, 15:] = 1, 2
+    wrong = torch.where(truth == 2, 0, truth)  # no crate is found
+    protocol, images = PROTOCOLS["corrected"], []
+    for labels in (truth, wrong):
+        scores = score_labels(labels, truth, label_map, protocol)
+        assert set(scores.objects) == {1, 2}
+        images.append(ImageResult(0, 1, HELD_OUT, HELD_OUT, scores, scores))
+    assert images[1].ours.metrics["miou_foreground"] == pytest.approx((264 / 364 + 1 + 0) / 3)
+    assert images[1].ours.metrics["boundary_iou_foreground"] == 0.5
+    assert images[1].ours.objects[2].region == 0.0
+    group = make_group(images, HELD_OUT, label_map, protocol).ours
+    assert group.objects["ball"] == {"j": 1.0, "f": 1.0, "images": 2}
+    assert group.objects["crate"] == {"j": 0.5, "f": 0.5, "images": 2}
+    assert group.metrics["j"] == group.metrics["f"] == 0.75
+    assert group.metrics["scene_miou_foreground_classes"] == pytest.approx((1 + 100 / 200) / 2)

@@ -42,9 +42,9 @@ def test_shapes_and_ranges(classes, with_feature):
 def test_the_density_starts_as_a_thin_uniform_fog():
     points, dirs, feature = inputs()
     made = StaticField(FrequencyEncoding(3, 2), 8, 2, 4, 3, True).double()
-    torch.testing.assert_close(
-        made(points, dirs, feature).density, torch.full((POINTS,), FOG_DENSITY, dtype=torch.float64)
-    )
+    density = made(points, dirs, feature).density
+    torch.testing.assert_close(density, torch.full((POINTS,), FOG_DENSITY, dtype=torch.float64))
+    assert (density > 0).all()  # rendering takes relu: below zero there would be nothing, and no gradient to change it
 
 
 def test_only_the_colour_sees_the_view_direction():

@@ -32,6 +32,8 @@ def test_blending_is_small_on_static_rays_only():
 
 
 def test_dynamic_share_equals_the_mask():
+    still_rays_count = simple_case(moving_only=True, batch={"moving": boolean(0, 1)}, dynamic_share=torch.tensor([0.3, 0.6]))
+    assert float(blend_dynamicness(still_rays_count)) == pytest.approx((0.09 + 0.16) / 2)
     share = torch.tensor([0.3, 0.6], requires_grad=True)
     value = blend_dynamicness(simple_case(batch={"moving": boolean(0, 1)}, dynamic_share=share))
     assert value.item() == pytest.approx((0.09 + 0.16) / 2)
@@ -48,6 +50,8 @@ def test_blend_entropy_adds_that_of_the_weights_and_that_of_the_blending():
     of_weights = 0.5 * math.log(4.0) + 0.5 * math.log(2.0)
     assert float(blend_entropy(case([[0.5] * 3] * 2))) == pytest.approx(of_weights + math.log(2.0), abs=1e-4)
     assert float(blend_entropy(case([[0.0, 1.0, 0.0]] * 2))) == pytest.approx(of_weights, abs=1e-4)
+    of_both = -0.2 * math.log(0.2) - 0.8 * math.log(0.8)  # of the share of the dynamic field and of that of the static one
+    assert float(blend_entropy(case([[0.2] * 3] * 2))) == pytest.approx(of_weights + of_both, abs=1e-4)
     nothing_moves = case([[0.0, 1.0, 0.0]] * 2, moving_only=True, moving=boolean(0, 0))
     assert float(blend_entropy(nothing_moves)) == pytest.approx(0.0, abs=1e-4)
 

@@ -111,3 +111,13 @@ def test_object_scores_leave_out_absent_objects_and_ignore_unlabelled_pixels():
     scores = object_scores(truth, prediction, (1, 2, 3))
     assert set(scores) == {1}
     assert scores[1].region == 1.0 and scores[1].contour == 1.0
+
+
+def test_a_stray_object_that_the_truth_does_not_show_scores_nothing():
+    truth, prediction = square(20, 5, 5, 6).long(), square(20, 5, 5, 6).long()
+    prediction[13:17, 13:17] = 2
+    scores = object_scores(truth, prediction, (1, 2, 3))
+    assert set(scores) == {1, 2}
+    assert scores[2].region == 0.0 and scores[2].contour == 0.0
+    missed = object_scores(prediction, truth, (1, 2, 3))
+    assert set(missed) == {1, 2} and missed[2] == scores[2]

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
-from tiny_scene import TINY_SAMPLING, TinyImageEncoder, tiny_batch, tiny_context, tiny_model
+from tiny_scene import TINY_ENCODER, TINY_SAMPLING, TinyImageEncoder, tiny_batch, tiny_context, tiny_model
 from toys import rendered
 
 from semflow.engine.replays import taken_apart
@@ -42,13 +42,14 @@ def assert_same(one, other) -> None:
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"flow_length": 5, "flow_substeps": 2}, {"encoding": "planes", "flow_encoding": "planes"}, {"aggregator": "point"}])
+    {}, {"flow_length": 5, "flow_substeps": 2}, {"encoding": "planes", "flow_encoding": "planes"}, {"aggregator": "point"},
+    {"encoder": replace(TINY_ENCODER, surface_cues=True)}, {"encoder": replace(TINY_ENCODER, kind="joint")}])
 @pytest.mark.parametrize("frame", range(FRAMES))
 def test_rays_see_the_same_in_the_part_and_in_the_whole(image_features, changes, frame):
     model = tiny_model((FRAMES,), **changes)
     for parameter in model.parameters():  # no layer that starts at zero hides what is read
         torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
-    scene = tiny_context(model, frames=FRAMES)
+    scene = tiny_context(model, frames=FRAMES, cues=model.aggregator.from_cues is not None)
     renderer = Renderer(model, EVERYTHING, TINY_SAMPLING, static_frozen=False)
     for source in {0, FRAMES - 1, (frame + 2) % FRAMES} - {frame}:
         batch = replace(tiny_batch(scene, frame), source=source)
