@@ -1,4 +1,4 @@
-"""Views without the density prior (`render.flow_density_prior = false`), against the compositing of the training renderer."""
+"""Views without the density prior (`render.flow_density_prior`), against the compositing of the training renderer."""
 
 import pytest
 import torch
@@ -30,7 +30,8 @@ def case():
 
 def shot(case, static_only: bool = False, **config) -> View:
     model, context = case
-    target = ModelRenderer(model, {"toy": context}, RenderConfig(**({"samples": SAMPLES, "occupancy": 0} | config)), static_only)
+    config = RenderConfig(**({"samples": SAMPLES, "occupancy": 0} | config))
+    target = ModelRenderer(model, {"toy": context}, config, static_only)
     return target.render("toy", CAMERAS, 1, float(FRAME), WANTED)
 
 
