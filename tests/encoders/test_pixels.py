@@ -56,3 +56,17 @@ def test_any_size(count, height, width):
 def test_nothing_to_train():
     encoder = PixelEncoder()
     assert not encoder.trainable and not list(encoder.parameters()) and "no weights" in encoder.description()
+
+
+def test_levels_of_the_pyramid_are_single_blurs_of_the_frame():
+    """Variances add up: what is blurred step by step is as blurred as by one Gaussian."""
+    frames = torch.rand(1, 3, 112, 120, generator=torch.Generator().manual_seed(0))
+    maps = PixelEncoder()(frames).maps.permute(0, 3, 1, 2)
+    inner = (..., slice(32, -32), slice(32, -32))  # borders are repeated once per step
+    levels = [frames, *(blur(frames, sigma) for sigma in (1.0, 2.0, 4.0, 8.0))]
+    for band, deviation in enumerate((0.042, 0.026, 0.029, 0.035)):
+        expected = (levels[band] - levels[band + 1])[inner]
+        found = deviation * maps[:, 3 + 3 * band:6 + 3 * band][inner]
+        assert (found - expected).abs().max() < 0.03 * expected.abs().max()
+    low = 0.25 * maps[:, LOW][inner] + 0.45
+    assert (low - levels[-1][inner]).abs().max() < 0.03 * (levels[-1][inner] - 0.5).abs().max()

@@ -94,6 +94,18 @@ class TestShapes:
             encoder(torch.zeros(shape))
 
 
+class TestPlace:
+    @pytest.mark.parametrize("x, y", [(32, 20), (56, 36)])
+    def test_every_stage_answers_to_a_pixel_at_its_place(self, encoder, x, y):
+        frames = torch.full((2, 3, 64, 96), 0.5)
+        frames[1, :, y, x] = 1.0
+        still, lit = encoder(frames).maps
+        for channels in (slice(0, 64), slice(64, 320), slice(320, 832)):
+            change = (lit - still)[..., channels].norm(dim=-1)
+            row, column = divmod(int(change.argmax()), change.shape[1])
+            assert abs(row - y // 2) <= 1 and abs(column - x // 2) <= 1  # random kernels may lean to a side
+
+
 class TestTime:
     def test_maps_see_one_frame_and_the_code_sees_all(self, encoder):
         frames = frames_of(4)

@@ -120,7 +120,7 @@ def semantic_flow_branches():
     return LossSet(ALL_LOSSES, moving_only=False).branches
 
 
-def test_image_features_are_read_at_the_source_and_masked_outside(image_features):
+def test_image_features_are_read_at_the_source_and_masked_outside_and_behind_it(image_features):
     model = tiny_model()
     scene = tiny_context(model)
     maps = model.ready_maps(scene, [], [2])
@@ -130,6 +130,11 @@ def test_image_features_are_read_at_the_source_and_masked_outside(image_features
     torch.testing.assert_close(model.static_samples(scene, maps, outside, dirs, 2).logits, unread.logits)
     unread = model.static(inside, dirs, torch.zeros(1, TINY_MODEL.static_width), 0)
     assert not torch.allclose(model.static_samples(scene, maps, inside, dirs, 2).logits, unread.logits)
+    ahead = scene.cameras.c2w.clone()
+    ahead[2, :, 3] += torch.tensor([0.0, 0.0, -3.0])  # the first point is behind the camera now, the second is not
+    scene = replace(scene, cameras=replace(scene.cameras, c2w=ahead))
+    behind, before = model.static_feature(scene, maps, torch.tensor([[0.0, 0.0, -0.5], [0.0, 0.0, 0.8]]), 2)
+    assert not behind.any() and before.any()
 
 
 @pytest.mark.parametrize("encoding", ["frequency", "planes"])
