@@ -27,6 +27,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+OTHER_FOLDER = "choose another --out, or --overwrite to move the old folder aside"  # options of `semflow train`
 PLACES = ("data.dir", "data.labels_dir")  # of data that may have been moved: a trainer that goes on compares the scenes
 FREE_KEYS = (  # where, how fast and with what kept on the way: none of them is seen in a result but by rounding
     "out", "device", "render.chunk", "train.compile", "train.cuda_graphs", "train.images_every", "train.keep",
@@ -73,15 +74,14 @@ class RunFolder:
         """The configuration of the run; ConfigError if config.txt is missing or broken."""
         return config_from_file(self.config_file)
 
-    def state(self, config: Config) -> RunState:
-        """What the folder holds for a run of `config`.
+    def state(self, config: Config, remedy: str = OTHER_FOLDER) -> RunState:
+        """What the folder holds for a run of `config`; `remedy` is what errors advise.
 
         Raises:
             ConfigError: if it holds a run of another configuration (naming the keys), or something else.
         """
         if not self.path.exists() or self._is_empty():
             return RunState.NEW
-        remedy = "choose another --out, or --overwrite to move the old folder aside"
         if not self.config_file.is_file():
             raise ConfigError(f"out = {self.path}: exists but is no run folder (no config.txt); {remedy}")
         differences = config_differences(self.config(), config)

@@ -21,10 +21,11 @@ from semflow.engine.run_folder import RunState
 from semflow.engine.stages import total_steps
 from semflow.tasks.reproduce.plan import Job
 from semflow.utils.device import usable_cores
-from semflow.utils.errors import ConfigError, SemflowError
+from semflow.utils.errors import SemflowError
 from semflow.utils.files import write_json, write_text
 
 PROTOCOL = "corrected"
+OTHER_RUNS = "name another folder of runs by --runs, or give the --set that this one was made with"
 POLL_SECONDS = 0.2
 
 
@@ -59,14 +60,7 @@ def is_trained(job: Job) -> bool:
     Raises:
         ConfigError: its folder holds a run of another configuration.
     """
-    if job.baseline:
-        return True
-    try:
-        return job.folder.state(job.config) is RunState.FINISHED
-    except ConfigError as error:
-        what = str(error).partition("; choose another --out")[0]  # options of `semflow train`
-        raise ConfigError(f"{what}; name another folder of runs by --runs, or give the --set that this one was made with"
-                          ) from error
+    return bool(job.baseline) or job.folder.state(job.config, OTHER_RUNS) is RunState.FINISHED
 
 
 def is_judged(job: Job, every: int, checkpoint: Path | None = None) -> bool:
