@@ -127,7 +127,7 @@ def write_camera(folder: Path, scene: Scene, camera: int, bar: tqdm) -> CameraTr
                 write_frame(folder, scene, shot)
                 frame = shot.surfaces
             depth.append(shot.surfaces.depth.half().numpy())
-            labels.append(scene.class_ids()[shot.surfaces.instance].byte().numpy())
+            labels.append(shot.labels.byte().numpy())
             bounds.append(shot.surfaces.bounds())
             bar.update()
     near, far = min(low for low, _ in bounds), max(high for _, high in bounds)
@@ -135,10 +135,14 @@ def write_camera(folder: Path, scene: Scene, camera: int, bar: tqdm) -> CameraTr
 
 
 def write_multiview(folder: Path, shot: Shot) -> None:
-    """The truth image and labels of one camera at one time (1-based names)."""
+    """The truth image and labels of one camera at one time (1-based names).
+
+    Labels drawn at the size of the image and reduced again would lie half a pixel beside those of the frames.
+    """
     place = Path(f"{shot.time + 1:08d}") / f"cam{shot.camera + 1:02d}"
     write_image(folder / "multiview_GT" / place.with_suffix(".jpg"), to_bytes(shot.rgb))
-    write_image(folder / "multiview_GT_semantic" / place.with_suffix(".png"), label_colors(shot.labels_full.numpy()))
+    labels = shot.labels.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    write_image(folder / "multiview_GT_semantic" / place.with_suffix(".png"), label_colors(labels.numpy()))
 
 
 def write_frame(folder: Path, scene: Scene, shot: Shot) -> None:

@@ -24,14 +24,14 @@ class Shot:
         camera: index of the camera.
         time: index of the time.
         rgb: (2H, 2W, 3) float32 in [0, 1], area-averaged.
-        labels_full: (2H, 2W) int64 class ids at pixel centres.
+        labels: (H, W) int64 class ids at pixel centres, those of the labels that training gets.
         surfaces: (H, W) depth (float64), instance and material at pixel centres, without colour.
     """
 
     camera: int
     time: int
     rgb: Tensor
-    labels_full: Tensor
+    labels: Tensor
     surfaces: Surfaces
 
 
@@ -58,17 +58,16 @@ def shots_of_camera(scene: Scene, camera: int) -> Iterator[Shot]:
     """The shots of one camera at every time; what stands still is cast once."""
     height, width = scene.spec.height, scene.spec.width
     fine = make_view(scene.cameras, camera, 2 * height * SUPERSAMPLES, 2 * width * SUPERSAMPLES, torch.float32)
-    full = make_view(scene.cameras, camera, 2 * height, 2 * width, torch.float32)
     half = make_view(scene.cameras, camera, height, width)
-    views = ((fine, True), (full, False), (half, False))
+    views = ((fine, True), (half, False))
     still = [draw_all(scene.things, view, 0.0, colored, moving=False) for view, colored in views]
     class_ids = scene.class_ids()
     for time in range(scene.spec.frames):
-        color, labels, surfaces = (
+        color, surfaces = (
             draw_all(scene.things, view, float(time), colored, moving=True, base=base)
             for (view, colored), base in zip(views, still)
         )
-        yield Shot(camera, time, area_average(color.rgb, SUPERSAMPLES), class_ids[labels.instance], surfaces)
+        yield Shot(camera, time, area_average(color.rgb, SUPERSAMPLES), class_ids[surfaces.instance], surfaces)
 
 
 def moved_points(scene: Scene, surfaces: Surfaces, time: float) -> Tensor:
