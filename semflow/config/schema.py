@@ -76,7 +76,7 @@ class EncoderConfig(Checked):
     image_weights: str = option("", "ResNet-18 state dict (.pth), `download` for torchvision's, empty = random")
     surface_cues: bool = option(
         False, "dynamic features also tell how far a point is from the surface that the depth shows, and whether it moves")
-    pca: int = option(0, "reduce frozen maps once to this many channels (0 = keep all)", low=0)
+    pca: int = option(0, "reduce frozen maps to this many principal components, the same for all scenes (0 = keep all)", low=0)
 
 
 @dataclass(frozen=True)

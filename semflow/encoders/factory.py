@@ -12,6 +12,7 @@ from semflow.encoders.features import DESCRIPTOR_CHANNELS, FrameFeatures, check_
 from semflow.encoders.image import ResNet18Encoder
 from semflow.encoders.joint import JointEncoder
 from semflow.encoders.pixels import PixelEncoder
+from semflow.encoders.reduction import ReducedEncoder
 from semflow.encoders.video import SlowOnlyEncoder
 
 
@@ -44,14 +45,19 @@ class NoEncoder(nn.Module):
 def build_video_encoder(config: EncoderConfig, seed: int) -> nn.Module:
     """The encoder of the dynamic branch, `config.kind`; CheckpointError where its weights cannot be used."""
     if config.kind == "slowonly":
-        return SlowOnlyEncoder(config.video_weights, seed)
+        return reduced(SlowOnlyEncoder(config.video_weights, seed), config.pca)
     if config.kind == "joint":
         return JointEncoder(seed=seed)
-    return PixelEncoder() if config.kind == "pixels" else NoEncoder(with_code=True)
+    return reduced(PixelEncoder(), config.pca) if config.kind == "pixels" else NoEncoder(with_code=True)
 
 
 def build_image_encoder(config: EncoderConfig, seed: int) -> nn.Module:
     """The encoder of the static branch, `config.static_kind`; CheckpointError where its weights cannot be used."""
     if config.static_kind == "resnet18":
-        return ResNet18Encoder(config.image_weights, seed)
+        return reduced(ResNet18Encoder(config.image_weights, seed), config.pca)
     return NoEncoder(with_code=False)
+
+
+def reduced(encoder: nn.Module, channels: int) -> nn.Module:
+    """A frozen encoder, with maps of no more than so many channels (0: as many as it has)."""
+    return ReducedEncoder(encoder, channels) if 0 < channels < encoder.channels else encoder

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from semflow.config.schema import DataConfig
 from semflow.encoders.features import FrameFeatures, clip_descriptor
 from semflow.encoders.image import ResNet18Encoder
+from semflow.encoders.reduction import ReducedEncoder
 from semflow.encoders.video import SlowOnlyEncoder
 from semflow.engine.scenes import KeptScene
 from semflow.fields.flow import Timeline
@@ -74,16 +75,19 @@ def random_scene(data: DataConfig, frames: int, height: int, width: int, classes
 def random_context(model: SemanticFlow, index: int, scene: KeptScene) -> SceneContext:
     """Scene `index` as `SemanticFlow.encode` gives it, with random maps of the right size for the deep encoders."""
     frames = scene.rgb.permute(0, 3, 1, 2)
-    video = None if model.video_encoder.trainable else random_features(model, model.video_encoder, frames)
+    video = None if model.video_encoder.trainable else random_features(model.video_encoder, frames)
     code = clip_descriptor(frames) if video is None else video.code
-    image = random_features(model, model.image_encoder, frames) if model.image_encoder.channels else None
+    image = random_features(model.image_encoder, frames) if model.image_encoder.channels else None
     return SceneContext(index, Timeline(len(frames)), scene.cameras, scene.space, scene.rgb, video, code, image, scene.cues)
 
 
-def random_features(model: SemanticFlow, encoder: nn.Module, frames: Tensor) -> FrameFeatures:
+def random_features(encoder: nn.Module, frames: Tensor) -> FrameFeatures:
     """Features of frames (T, 3, H, W): random ones for a deep encoder, the true ones for the others."""
-    if type(encoder) not in MAP_STRIDES:
-        return model.reduce(encoder(frames.contiguous()))
-    stride, (height, width) = MAP_STRIDES[type(encoder)], frames.shape[-2:]
-    size = (len(frames), math.ceil(height / stride), math.ceil(width / stride), model.reduced(encoder.channels))
+    stride = MAP_STRIDES.get(type(encoder.encoder if isinstance(encoder, ReducedEncoder) else encoder))
+    if stride is None:
+        if isinstance(encoder, ReducedEncoder) and not encoder.fitted:
+            encoder.fit([frames.contiguous()])
+        return encoder(frames.contiguous())
+    height, width = frames.shape[-2:]
+    size = (len(frames), math.ceil(height / stride), math.ceil(width / stride), encoder.channels)
     return FrameFeatures(torch.randn(size, device=frames.device), torch.randn(encoder.code_channels, device=frames.device))

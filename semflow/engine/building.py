@@ -18,7 +18,8 @@ def build_model(config: Config, scenes: list[KeptScene], device: torch.device) -
 
 
 def encode_scenes(model: SemanticFlow, scenes: list[KeptScene]) -> list[SceneContext]:
-    """Run the frozen encoders once per scene."""
+    """Run the frozen encoders once per scene; what they learn of the scenes, they learn from all of them first."""
+    model.fit_encoders([scene.rgb for scene in scenes])
     return [model.encode(i, s.rgb, s.cameras, s.space, s.cues) for i, s in enumerate(scenes)]
 
 

@@ -1,8 +1,10 @@
-"""Starting from the weights of another run: adaptation of a trained model to new scenes."""
+"""Starting from the weights of a file: going on with a run, and adaptation of a trained model to new scenes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from torch import Tensor
 
 from semflow.encoders.positional import PlaneEncoding
 from semflow.engine.checkpoint import load_checkpoint
@@ -47,3 +49,12 @@ def start_from(model: SemanticFlow, source: Path, scene: KeptScene) -> int:
                                   "model sizes, encoder and number of classes")
     model.load_state_dict({name: state[name] for name in shared}, strict=False)
     return len(shared)
+
+
+def check_same_weights(path: Path, model: SemanticFlow, state: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless a file of the same configuration holds the weights of this model and no others."""
+    shapes, found = ({name: value.shape for name, value in weights.items()} for weights in (model.state_dict(), state))
+    wrong = sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name))
+    if wrong:
+        raise CheckpointError(f"{path}: {wrong[0]} is missing, unknown or of another shape: the networks are those of another "
+                              "version of semflow; go on with that, or train again with --overwrite")

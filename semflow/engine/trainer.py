@@ -15,7 +15,7 @@ from semflow.engine.building import build_trained_model, encode_scenes
 from semflow.engine.checkpoint import checkpoint_path, load_checkpoint, prune_checkpoints, save_checkpoint
 from semflow.engine.estimate import NO_MEMORY, estimate
 from semflow.engine.finite import GRADIENT, FiniteGuard, Suspect
-from semflow.engine.initial_weights import start_from
+from semflow.engine.initial_weights import check_same_weights, start_from
 from semflow.engine.interrupt import GracefulStop
 from semflow.engine.progress import Progress
 from semflow.engine.run_folder import RunFolder
@@ -64,8 +64,8 @@ class Trainer:
             if overwrite and (moved := self.folder.move_aside()):
                 print(f"the old {self.folder.path} is now {moved}")
             self.folder.create(config)
-            self.announce()
         self.contexts = encode_scenes(self.model, self.kept)
+        self.announce()
 
     def announce(self) -> None:
         """Say what is trained, on what, with which weights."""
@@ -94,6 +94,7 @@ class Trainer:
             raise CheckpointError(f"{path}: its random numbers are those of an older semflow or of another kind of device; go "
                                   f"on with that, or start a new run from its weights by --init {path} --out FOLDER")
         check_same_scenes(path, self.kept, state["scenes"])
+        check_same_weights(path, self.model, state["model"])
         return state
 
     def restore(self, state: dict) -> None:

@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 from semflow.config.schema import EncoderConfig, ModelConfig
 from semflow.encoders.factory import build_image_encoder, build_video_encoder
-from semflow.encoders.features import FrameFeatures, clip_descriptor
+from semflow.encoders.features import clip_descriptor
 from semflow.encoders.frozen import seeded
 from semflow.encoders.positional import FrequencyEncoding, PlaneEncoding, SceneCodeEncoding
-from semflow.encoders.reduction import reduce_channels
+from semflow.encoders.reduction import ReducedEncoder
 from semflow.encoders.sampling import read_map
 from semflow.fields.aggregation import FlowAttentionAggregator, FlowFeatures, FrameMap
 from semflow.fields.chunks import joined, rays_in_parts, rows_of, separated
@@ -60,33 +60,26 @@ class SemanticFlow(nn.Module):
 
     def __init__(self, model: ModelConfig, encoder: EncoderConfig, classes: int, shapes: list[SceneShape], seed: int):
         super().__init__()
-        self.config, self.pca = model, encoder.pca
+        self.config = model
         self.bf16, self.recompute = False, False
         self.video_encoder = build_video_encoder(encoder, seed)
         self.image_encoder = build_image_encoder(encoder, seed)
         code_width = model.code_width if self.video_encoder.code_channels else 0
-        video_channels = self.video_encoder.channels
-        if not self.video_encoder.trainable:
-            video_channels = self.reduced(video_channels)
         first = seed * NETWORKS
         with seeded(first):
             self.code_mlp = build_code_mlp(self.video_encoder.code_channels, model.code_hidden, code_width)
         with seeded(first + 1):
             self.flow = FlowNetwork(self.flow_encoding(shapes), model.flow_width, code_width, model.flow_substeps)
         with seeded(first + 2):
-            self.aggregator = build_aggregator(model, video_channels, encoder.surface_cues)
+            self.aggregator = build_aggregator(model, self.video_encoder.channels, encoder.surface_cues)
         with seeded(first + 3):
             self.static = StaticField(
                 self.field_encoding(shapes, with_time=False), model.static_width, model.static_blocks,
-                self.reduced(self.image_encoder.channels), classes, model.static_view_dependent)
+                self.image_encoder.channels, classes, model.static_view_dependent)
         with seeded(first + 4):
             self.dynamic = DynamicField(
                 self.field_encoding(shapes, with_time=True), model.dynamic_width, model.dynamic_code_blocks,
                 model.dynamic_blocks, code_width, self.aggregator.use_neighbours, self.aggregator.out_channels, classes)
-
-    def reduced(self, channels: int) -> int:
-        """Channels of a frozen map after the optional PCA."""
-        return min(channels, self.pca) if self.pca else channels
 
     @property
     def widest_layer(self) -> int:
@@ -129,20 +122,20 @@ class SemanticFlow(nn.Module):
                 groups[group.get(id(parameter), "dynamic")].append(parameter)
         return groups
 
+    def fit_encoders(self, clips: Sequence[Tensor]) -> None:
+        """Let reduced encoders find their basis for the frames (T, H, W, 3) of all scenes, unless they have one."""
+        for encoder in (self.video_encoder, self.image_encoder):
+            if isinstance(encoder, ReducedEncoder) and not encoder.fitted:
+                encoder.fit(rgb.permute(0, 3, 1, 2).contiguous() for rgb in clips)
+
     @torch.no_grad()
     def encode(self, index: int, rgb: Tensor, cameras: Cameras, space: Space, cues: SurfaceCues | None = None) -> SceneContext:
-        """Run the frozen encoders once over the frames (T, H, W, 3) of a scene."""
+        """Run the frozen encoders once over the frames (T, H, W, 3) of a scene; reduced ones must have been fitted."""
         frames = rgb.permute(0, 3, 1, 2).contiguous()
-        video = None if self.video_encoder.trainable else self.reduce(self.video_encoder(frames))
+        video = None if self.video_encoder.trainable else self.video_encoder(frames)
         code = clip_descriptor(frames) if video is None else video.code
-        image = self.reduce(self.image_encoder(frames)) if self.image_encoder.channels else None
+        image = self.image_encoder(frames) if self.image_encoder.channels else None
         return SceneContext(index, Timeline(len(rgb)), cameras, space, rgb, video, code, image, cues)
-
-    def reduce(self, features: FrameFeatures) -> FrameFeatures:
-        """Apply the optional PCA."""
-        if self.pca and features.maps.shape[-1] > self.pca:
-            return reduce_channels(features, self.pca)[0]
-        return features
 
     def ready_maps(self, scene: SceneContext, dynamic_frames: list[int], static_frames: list[int], once: bool = True
                    ) -> ReadyMaps:

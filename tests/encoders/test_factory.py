@@ -5,6 +5,7 @@ import torch
 
 from semflow.config.schema import EncoderConfig
 from semflow.encoders.factory import build_image_encoder, build_video_encoder
+from semflow.encoders.reduction import ReducedEncoder
 from semflow.utils.errors import CheckpointError
 
 
@@ -26,6 +27,18 @@ def test_image_kinds(kind, channels):
     features = encoder(torch.rand(2, 3, 12, 16))
     assert encoder.channels == features.channels == channels
     assert features.code.shape == (0,) and encoder.code_channels == 0
+
+
+@pytest.mark.parametrize("kind, pca, channels", [
+    ("pixels", 5, 5), ("pixels", 24, 24), ("pixels", 0, 24), ("joint", 5, 32), ("none", 5, 0), ("slowonly", 5, 5)])
+def test_frozen_maps_can_be_reduced(kind, pca, channels):
+    encoder = build_video_encoder(EncoderConfig(kind=kind, pca=pca), seed=3)
+    assert encoder.channels == channels
+    assert isinstance(encoder, ReducedEncoder) == (channels == 5)
+
+
+def test_so_can_those_of_the_image():
+    assert build_image_encoder(EncoderConfig(static_kind="resnet18", pca=7), seed=3).channels == 7
 
 
 def test_no_features_are_empty_maps():

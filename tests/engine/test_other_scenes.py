@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from trainer_toys import STEPS, assert_same, tiny_config, trained
 
 from semflow.config.schema import Config
 from semflow.data.synthetic import make_scene
+from semflow.engine.checkpoint import load_checkpoint, save_checkpoint
+from semflow.engine.loading import load_run
 from semflow.engine.run_folder import RunFolder
 from semflow.engine.trainer import Trainer
 from semflow.utils.errors import CheckpointError, ConfigError, DataError
@@ -74,3 +77,26 @@ def test_adaptation_starts_from_a_run_folder_too(config, tmp_path):
     own = Trainer(replace(config, init=trained(config), out=str(tmp_path / "folder"))).model.state_dict()
     file = str(RunFolder(config.out).require_checkpoint())
     assert_same(own, Trainer(replace(config, init=file, out=str(tmp_path / "file"))).model.state_dict())
+
+
+def test_reduced_features_keep_the_basis_that_the_networks_learned_to_read(config, tmp_path):
+    config = replace(config, encoder=replace(config.encoder, pca=3))
+    trainer = Trainer(config)
+    assert trainer.run() and "reduced to 3 channels, with " in RunFolder(config.out).log_file.read_text()
+    maps = trainer.contexts[0].video.maps
+    assert maps.shape[-1] == 3
+    assert torch.equal(load_run(Path(config.out), device="cpu").renderer.scenes["one"].video.maps, maps)
+    other = scenes_of(config, tmp_path / "scenes", seed=9)
+    adapted = Trainer(replace(other, init=config.out, out=str(tmp_path / "adapted")))
+    assert torch.equal(adapted.model.video_encoder.basis, trainer.model.video_encoder.basis)
+    scratch = Trainer(replace(other, out=str(tmp_path / "scratch")))
+    assert not torch.allclose(scratch.model.video_encoder.basis, trainer.model.video_encoder.basis)
+
+
+def test_weights_of_another_version_are_one_line(config):
+    path = RunFolder(trained(config)).require_checkpoint()
+    state = load_checkpoint(path)
+    state["model"]["static.zeroth.weight"] = state["model"].pop("static.first.weight")
+    save_checkpoint(path, state)
+    with pytest.raises(CheckpointError, match="step-.*static.first.weight is missing.*another version of semflow"):
+        Trainer(config, path)

@@ -233,14 +233,18 @@ def test_frozen_encoders_stay_in_eval_mode(image_features):
     torch.testing.assert_close(alone[0], first.image.maps[1])
 
 
-@pytest.mark.parametrize("kind", ["pixels", "joint"])
-def test_reduced_maps_fit_the_fields(image_features, kind):
-    """The optional PCA reduces frozen maps, never those of a jointly trained encoder."""
-    model = tiny_model(encoder=replace(TINY_ENCODER, kind=kind, pca=3))
-    scene = tiny_context(model)
-    assert scene.image.maps.shape[-1] == model.static.to_feature.in_features == 3
-    assert model.aggregator.channels == (3 if kind == "pixels" else model.video_encoder.channels)
-    assert torch.isfinite(backward(model, scene, 1))
+def test_scenes_share_the_basis_of_reduced_maps():
+    model = tiny_model((4, 4), encoder=replace(TINY_ENCODER, kind="pixels", pca=3))
+    clips = [tiny_frames(4, seed=seed) for seed in (0, 1)]
+    model.fit_encoders(clips)
+    basis = model.video_encoder.basis.clone()
+    assert model.aggregator.channels == 3 and tiny_context(model).video.maps.shape[-1] == 3
+    assert torch.isfinite(backward(model, tiny_context(model, 1), 1))
+    model.fit_encoders(clips[:1])
+    assert torch.equal(model.video_encoder.basis, basis), "a basis that is there stays"
+    alone = tiny_model(encoder=replace(TINY_ENCODER, kind="pixels", pca=3))
+    alone.fit_encoders(clips[:1])
+    assert not torch.allclose(alone.video_encoder.basis, basis)
 
 
 def test_the_density_scale_multiplies_both_fields():
