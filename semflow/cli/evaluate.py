@@ -3,7 +3,8 @@
 Writes RUN/eval/PROTOCOL/metrics.json, table.txt and an overview picture per scene; with --save also the colours and
 labels of every time and camera. Prints the table. --baseline NAME evaluates a 2-D baseline in place of the model: on the
 data of a run, into RUN/eval_NAME/PROTOCOL, or, without --run, on those of a configuration given as to `semflow train`
-(--config FILE --KEY VALUE ...), into OUT/eval_NAME/PROTOCOL.
+(--config FILE --KEY VALUE ...), into OUT/eval_NAME/PROTOCOL. --scene judges some scenes of a run alone, into a folder of
+their own beside that of all: RUN/eval_SCENE, RUN/eval_NAME_SCENE.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder (not needed with --baseline)")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
     add_baseline_arguments(parser)
+    parser.add_argument("--scene", nargs="+", metavar="NAME", help="scenes of the run (default: all)")
     parser.add_argument("--data_dir", help="root of the scenes, if it has moved since training")
     parser.add_argument(*LABELS_DIR, help="second root of the labels, if it has moved since training")
     add_settings(parser)
@@ -89,21 +91,22 @@ def run(args: argparse.Namespace) -> int:
 
         if args.checkpoint or args.set:
             raise ConfigError(f"baseline = {args.baseline}: renders without the model; leave out --checkpoint and --set")
-        data = moved_data(RunFolder(args.run).config().data, args.data_dir, args.labels_dir)
-        return evaluate_baseline(args, data, args.device, args.run)
+        data = data_of_run(RunFolder(args.run).config().data, args)
+        return evaluate_baseline(args, data, args.device, args.run, args.scene or ())
     from semflow.engine.loading import load_run
     from semflow.engine.scenes import require_same_scene
 
     require_run(args.run, args.into, "--into")
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
-    data = moved_data(loaded.config.data, args.data_dir, args.labels_dir)
+    data = data_of_run(loaded.config.data, args)
 
     def renderer_of(scenes: Sequence[SceneData]) -> ViewRenderer:
         for scene in scenes:
             require_same_scene(loaded.scenes[scene.name], scene, data.dir)
         return loaded.renderer
 
-    return evaluate_renderer(renderer_of, args, data, args.device, args.into or args.run / "eval", loaded.identity)
+    out = args.into or args.run / "_".join(["eval", *(args.scene or [])])
+    return evaluate_renderer(renderer_of, args, data, args.device, out, loaded.identity)
 
 
 def check_every(every: int) -> None:
@@ -112,14 +115,18 @@ def check_every(every: int) -> None:
         raise ConfigError(f"every = {every}: must be at least 1")
 
 
-def evaluate_baseline(args: argparse.Namespace, data: DataConfig, device: str, run: Path) -> int:
-    """Evaluate `args.baseline`, by default beside the evaluation of the model in the folder `run`, which stays as it is."""
+def evaluate_baseline(args: argparse.Namespace, data: DataConfig, device: str, run: Path, chosen: Sequence[str] = ()) -> int:
+    """Evaluate `args.baseline`, by default beside the evaluation of the model in the folder `run`, which stays as it is.
+
+    Args:
+        chosen: names of the scenes, where not all of the run are judged.
+    """
     check_every(args.every)
     from semflow.engine.baselines import build_baseline
 
     return evaluate_renderer(
         lambda scenes: build_baseline(args.baseline, {scene.name: scene for scene in scenes}), args, data, device,
-        args.into or run / f"eval_{args.baseline}", {"baseline": args.baseline})
+        args.into or run / "_".join(["eval", args.baseline, *chosen]), {"baseline": args.baseline})
 
 
 def evaluate_renderer(
@@ -166,6 +173,19 @@ def find_true_motion(data: DataConfig, scenes: Sequence[SceneData]) -> dict[str,
         if made is not None:
             found[scene.name] = partial(true_motion, made, height=scene.height, width=scene.width)
     return found
+
+
+def data_of_run(data: DataConfig, args: argparse.Namespace) -> DataConfig:
+    """The data settings of a run, with roots that have moved and the scenes that are to be judged.
+
+    Raises:
+        ConfigError: the run has no such scene.
+    """
+    scenes = tuple(dict.fromkeys(args.scene or data.scenes))
+    for name in scenes:
+        if name not in data.scenes:
+            raise ConfigError(f"scene = {name!r}: the run holds {', '.join(data.scenes)}")
+    return replace(moved_data(data, args.data_dir, args.labels_dir), scenes=scenes)
 
 
 def moved_data(data: DataConfig, data_dir: str | None, labels_dir: str | None) -> DataConfig:

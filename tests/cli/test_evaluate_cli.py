@@ -84,6 +84,31 @@ def test_the_command_writes_the_evaluation_and_prints_the_table(read, asked, tmp
     assert "replacing the earlier evaluation" in capsys.readouterr().out
 
 
+@pytest.fixture
+def two_scenes(monkeypatch):
+    """A run of the scenes `toy` and `other`."""
+    scenes = {name: fake_scene(name) for name in ("toy", "other")}
+    kept = {name: KeptScene(name, scene.rgb, scene.cameras, None, scene.label_map, None) for name, scene in scenes.items()}
+    monkeypatch.setattr(loader, "load_scene", lambda config, name, device: scenes[name])
+    config = replace(Config(), data=DataConfig(scenes=("toy", "other")))
+    loaded = SimpleNamespace(config=config, renderer=CopyingRenderer(scenes), scenes=kept, identity={"step": 1, "steps": 1})
+    monkeypatch.setitem(sys.modules, "semflow.engine.loading", SimpleNamespace(load_run=lambda *_: loaded))
+    return config
+
+
+@pytest.mark.parametrize("baseline, folder", [([], "eval"), (["--baseline", "copying"], "eval_copying")])
+def test_scenes_that_are_chosen_are_judged_in_a_folder_of_their_own(two_scenes, tmp_path, capsys, baseline, folder):
+    (tmp_path / "config.txt").write_text(config_to_text(two_scenes))
+    arguments = ["evaluate", "--run", str(tmp_path), "--device", "cpu", *baseline]
+    assert main(arguments) == 0
+    assert main([*arguments, "--scene", "other"]) == 0 and "replacing" not in capsys.readouterr().out
+    for name, scenes in ((folder, ["toy", "other"]), (f"{folder}_other", ["other"])):
+        metrics = json.loads((tmp_path / name / "corrected" / "metrics.json").read_text())
+        assert list(metrics["scenes"]) == scenes
+    assert main([*arguments, "--scene", "third"]) == 2
+    assert "scene = 'third': the run holds toy, other" in capsys.readouterr().err
+
+
 def test_a_mistyped_run_is_not_made_beside_a_checkpoint(read, asked, tmp_path, capsys):
     arguments = ["evaluate", "--run", str(tmp_path / "runn"), "--checkpoint", "step.safetensors", "--device", "cpu"]
     assert main(arguments) == 2 and not list(tmp_path.iterdir())
