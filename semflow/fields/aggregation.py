@@ -275,9 +275,9 @@ class FlowAttentionAggregator(FlowAggregator):
         nobody = torch.zeros_like(reads[0].visible)
         found = self.tokens(tracks, reads)
         tokens = [found.get(offset, empty) for offset in self.offsets]
-        valid = torch.stack([reads[o].visible if o in reads else nobody for o in self.offsets], dim=1)
-        mixed = self.attention(torch.stack(tokens, dim=1), valid)
-        motion = (mixed * valid[..., None]).flatten(1)
+        valid = torch.stack([reads[o].visible if o in reads else nobody for o in self.offsets])
+        mixed = self.attention(torch.stack(tokens), valid)
+        motion = (mixed * valid[..., None]).transpose(0, 1).flatten(1)
         return motion if self.along_ray is None else self.along_ray(motion, rays)
 
     def tokens(self, tracks: Sequence[FlowTrack], reads: dict[int, TrackRead]) -> dict[int, Tensor]:

@@ -19,28 +19,28 @@ def layer() -> TrackAttention:
 
 
 def some_tokens() -> torch.Tensor:
-    return torch.randn(POINTS, LENGTH, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(LENGTH, POINTS, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def masks() -> torch.Tensor:
-    """(N, F) with at least one valid token per point."""
-    valid = torch.rand(POINTS, LENGTH, generator=torch.Generator().manual_seed(2)) > 0.5
-    valid[:, 1] = True
+    """(F, N) with at least one valid token per point."""
+    valid = torch.rand(LENGTH, POINTS, generator=torch.Generator().manual_seed(2)) > 0.5
+    valid[1] = True
     return valid
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_equals_torch_multihead_attention(masked):
     ours = layer()
-    theirs = nn.MultiheadAttention(WIDTH, HEADS, bias=True, batch_first=True).double()
+    theirs = nn.MultiheadAttention(WIDTH, HEADS, bias=True).double()
     with torch.no_grad():
         theirs.in_proj_weight.copy_(ours.project.weight)
         theirs.in_proj_bias.zero_()
         theirs.out_proj.weight.copy_(ours.merge.weight)
         theirs.out_proj.bias.copy_(ours.merge.bias)
     tokens = some_tokens()
-    valid = masks() if masked else torch.ones(POINTS, LENGTH, dtype=torch.bool)
-    mixed, _ = theirs(tokens, tokens, tokens, key_padding_mask=~valid)
+    valid = masks() if masked else torch.ones(LENGTH, POINTS, dtype=torch.bool)
+    mixed, _ = theirs(tokens, tokens, tokens, key_padding_mask=~valid.T)
     torch.testing.assert_close(ours(tokens, valid), ours.norm(tokens + mixed))
 
 
@@ -54,9 +54,9 @@ def test_masked_tokens_have_no_influence():
 def test_a_point_without_valid_tokens_attends_to_nothing():
     attention, tokens = layer(), some_tokens().requires_grad_()
     valid = masks()
-    valid[2] = False
+    valid[:, 2] = False
     mixed = attention(tokens, valid)
-    torch.testing.assert_close(mixed[2], attention.norm(tokens[2] + attention.merge.bias))
+    torch.testing.assert_close(mixed[:, 2], attention.norm(tokens[:, 2] + attention.merge.bias))
     mixed.sum().backward()
     assert torch.isfinite(mixed).all() and torch.isfinite(tokens.grad).all()
     assert all(torch.isfinite(parameter.grad).all() for parameter in attention.parameters())
@@ -65,20 +65,20 @@ def test_a_point_without_valid_tokens_attends_to_nothing():
 def test_permuted_tokens_give_permuted_outputs():
     attention, tokens, valid = layer(), some_tokens(), masks()
     order = torch.tensor([2, 0, 1])
-    torch.testing.assert_close(attention(tokens[:, order], valid[:, order]), attention(tokens, valid)[:, order])
+    torch.testing.assert_close(attention(tokens[order], valid[order]), attention(tokens, valid)[order])
 
 
 def test_a_head_narrower_than_its_share_of_the_token():
     """The published head width is 4 while a token has 64 channels."""
     attention = TrackAttention(10, 2, 3)
-    assert attention(torch.randn(4, 5, 10), torch.ones(4, 5, dtype=torch.bool)).shape == (4, 5, 10)
+    assert attention(torch.randn(5, 4, 10), torch.ones(5, 4, dtype=torch.bool)).shape == (5, 4, 10)
     with pytest.raises(RuntimeError):
-        attention(torch.randn(4, 5, 9), torch.ones(4, 5, dtype=torch.bool))
+        attention(torch.randn(5, 4, 9), torch.ones(5, 4, dtype=torch.bool))
 
 
 def test_gradients_agree_with_finite_differences_and_reach_every_parameter():
-    attention, valid = layer(), masks()[:2]
-    tokens = some_tokens()[:2].requires_grad_()
+    attention, valid = layer(), masks()[:, :2]
+    tokens = some_tokens()[:, :2].requires_grad_()
     assert torch.autograd.gradcheck(lambda t: attention(t, valid), (tokens,), fast_mode=True)
     attention(tokens, valid).square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in attention.parameters())
