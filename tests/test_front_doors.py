@@ -14,7 +14,7 @@ from semflow.config.parser import parse_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")  # file, anchor
 PATHS = re.compile(r"`((?:configs|docs|scripts|semflow|tests)/[\w./-]+)`")
 CITATION = re.compile(r'(docs/\w+\.md)(?:, "([^"\n]+)")?')  # a page, or a heading of it
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -39,10 +39,18 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings: lower case, blanks to hyphens, no other signs."""
+    headings = HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_and_paths_exist(page):
     text = page.read_text(encoding="utf-8")
-    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+    missing = [link for link, _ in LINK.findall(text) if link and not (page.parent / link).exists()]
+    missing += [f"{link}#{anchor}" for link, anchor in LINK.findall(text)
+                if anchor and anchor not in anchors(page.parent / link if link else page)]
     missing += [path for path in PATHS.findall(text) if not (ROOT / path).exists()]
     assert missing == []
 

@@ -64,11 +64,11 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     """Options on what is measured."""
     parser.add_argument("--preset", default="published", metavar="LIST",
                         help="sizes, one or several: published (1024 x 64 at 480x270), small (128 x 32 at 240x135), fast "
-                             "(the demo's configuration at 240x135); default: %(default)s. The options below go before it")
+                             "(the demo's configuration at 240x135); default: %(default)s. The options below override it")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (default: the published model; "
                         "for --preset fast configs/balloon.txt); its rays and samples count unless they are given here")
     parser.add_argument("--cases", metavar="LIST",
-                        help=f"some of {', '.join(CASE_NAMES)} (default: those of the preset, all but quality for fast)")
+                        help=f"some of {', '.join(CASE_NAMES)} (default: those of the preset: static and dynamic for small, all but quality for fast)")
     for name, meaning in (("rays", "per step"), ("samples", "per ray, in training"), ("height", "of the frames"),
                           ("width", "of the frames")):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{name} {meaning}")
@@ -98,7 +98,7 @@ def add_quality(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scene", nargs="+", action="extend", metavar="NAME", help="scenes (default: of the configuration)")
     group.add_argument("--minutes", default="1,2,4,6,8,10", metavar="LIST", help="of training (default: %(default)s)")
     group.add_argument("--every", type=int, default=4, metavar="N",
-                       help="evaluate one in N (time, camera) pairs (default: %(default)s)")
+                       help="evaluate one in N views of other cameras than that of the time (default: %(default)s)")
     group.add_argument("--along", action="store_true",
                        help="checkpoints along one run of the longest time, instead of a whole run per time")
     group.add_argument("--out", type=Path, default=Path("runs/quality"), help="folder of the runs (default: %(default)s)")

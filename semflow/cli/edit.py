@@ -43,7 +43,7 @@ class Append(argparse.Action):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `semflow edit`: those of `semflow render`, and the edits."""
-    render.add_arguments(parser)
+    render.add_arguments(parser, "RUN/edits/NAME; with --list RUN/edits")
     parser.set_defaults(operations=[], what="rgb")
     edits = parser.add_argument_group("edits")
     for name, (form, _, meaning) in OPTIONS.items():

@@ -3,8 +3,9 @@
 Writes RUN/eval/PROTOCOL/metrics.json, table.txt and an overview picture per scene; with --save also the colours and
 labels of every time and camera. Prints the table. --baseline NAME evaluates a 2-D baseline in place of the model: on the
 data of a run, into RUN/eval_NAME/PROTOCOL, or, without --run, on those of a configuration given as to `semflow train`
-(--config FILE --KEY VALUE ...), into OUT/eval_NAME/PROTOCOL. --scene judges some scenes of a run alone, into a folder of
-their own beside that of all: RUN/eval_SCENE, RUN/eval_NAME_SCENE.
+(--config FILE --KEY VALUE ...), into OUT/eval_NAME/PROTOCOL. --pictures FOLDER judges in the same way what another program
+has rendered, FOLDER/SCENE/t000_c000_rgb.png and t000_c000_labels.png as --save writes them (NAME is `pictures`). --scene
+judges some scenes of a run alone, into a folder of their own beside that of all: RUN/eval_SCENE, RUN/eval_NAME_SCENE.
 """
 
 from __future__ import annotations
@@ -42,23 +43,23 @@ def main(argv: Sequence[str]) -> int:
     # Imported here: this module and that of the console command import each other.
     from semflow.cli.main import CommandParser
 
-    if any(word.split("=")[0] == "--baseline" for word in argv) and not is_about_a_run(argv):
+    named = {word.split("=")[0] for word in argv}
+    if named & {"--baseline", "--pictures"} and not named & {"--run", "-h", "--help"}:
         config, options = parse_arguments(argv, add_baseline_arguments)
         return evaluate_baseline(options, config.data, config.device, Path(config.out))
+    if {"--run", "--config"} <= named:
+        raise ConfigError("evaluate: give --run RUN, or the --config FILE and --out FOLDER of a baseline, not both")
     parser = CommandParser(
-        prog="semflow evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="semflow evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="semflow evaluate --run RUN [options]\n"
+              "       semflow evaluate (--baseline NAME | --pictures FOLDER) --config FILE --out FOLDER [--KEY VALUE ...]")
     add_arguments(parser)
     return run(parser.parse_args(argv))
 
 
-def is_about_a_run(argv: Sequence[str]) -> bool:
-    """The command line names a run, or asks for help."""
-    return any(word.split("=")[0] in ("--run", "-h", "--help") for word in argv)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `semflow evaluate --run RUN`."""
-    parser.add_argument("--run", type=Path, required=True, help="run folder (not needed with --baseline)")
+    parser.add_argument("--run", type=Path, required=True, help="run folder (--baseline and --pictures can do without)")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint file (default: the last of the run)")
     add_baseline_arguments(parser)
     parser.add_argument("--scene", nargs="+", metavar="NAME", help="scenes of the run (default: all)")
@@ -70,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_baseline_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that runs and baselines share; the others of a baseline are the keys of a configuration."""
-    parser.add_argument("--baseline", choices=BASELINE_NAMES, help="evaluate this 2-D baseline instead of a model")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--baseline", choices=BASELINE_NAMES, help="evaluate this 2-D baseline instead of a model")
+    instead.add_argument("--pictures", type=Path, metavar="FOLDER", help="evaluate the pictures in this folder instead of a model")
     parser.add_argument("--protocol", choices=PROTOCOL_NAMES, default="corrected", help="default: %(default)s")
     parser.add_argument("--save", action="store_true", help="write colours and class ids of every time and camera")
     parser.add_argument("--every", type=int, default=1, metavar="N",
@@ -86,11 +89,12 @@ def run(args: argparse.Namespace) -> int:
     """
     check_every(args.every)
     # Imported late: help and bad options need none of the engine.
-    if args.baseline:
+    if args.baseline or args.pictures:
         from semflow.engine.run_folder import RunFolder
 
         if args.checkpoint or args.set:
-            raise ConfigError(f"baseline = {args.baseline}: renders without the model; leave out --checkpoint and --set")
+            option = f"baseline = {args.baseline}" if args.baseline else f"pictures = {args.pictures}"
+            raise ConfigError(f"{option}: is judged without the model; leave out --checkpoint and --set")
         data = data_of_run(RunFolder(args.run).config().data, args)
         return evaluate_baseline(args, data, args.device, args.run, args.scene or ())
     from semflow.engine.loading import load_run
@@ -116,17 +120,23 @@ def check_every(every: int) -> None:
 
 
 def evaluate_baseline(args: argparse.Namespace, data: DataConfig, device: str, run: Path, chosen: Sequence[str] = ()) -> int:
-    """Evaluate `args.baseline`, by default beside the evaluation of the model in the folder `run`, which stays as it is.
+    """Evaluate `args.baseline` or `args.pictures`, by default beside the evaluation of the model in the folder `run`, which
+    stays as it is.
 
     Args:
         chosen: names of the scenes, where not all of the run are judged.
     """
     check_every(args.every)
     from semflow.engine.baselines import build_baseline
+    from semflow.engine.given_views import GivenViews
 
-    return evaluate_renderer(
-        lambda scenes: build_baseline(args.baseline, {scene.name: scene for scene in scenes}), args, data, device,
-        args.into or run / "_".join(["eval", args.baseline, *chosen]), {"baseline": args.baseline})
+    def renderer_of(scenes: Sequence[SceneData]) -> ViewRenderer:
+        named = {scene.name: scene for scene in scenes}
+        return build_baseline(args.baseline, named) if args.baseline else GivenViews(args.pictures, named)
+
+    out = args.into or run / "_".join(["eval", args.baseline or "pictures", *chosen])
+    evaluated = {"baseline": args.baseline} if args.baseline else {"pictures": str(args.pictures)}
+    return evaluate_renderer(renderer_of, args, data, device, out, evaluated)
 
 
 def evaluate_renderer(

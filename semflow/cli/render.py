@@ -28,18 +28,19 @@ MAX_COLUMNS = 4
 MOST_FPS = 1000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `semflow render`."""
+def add_arguments(parser: argparse.ArgumentParser, out: str = "RUN/renders/SCENE_PATH") -> None:
+    """Declare the options of `semflow render`; `out` says where the pictures go by default."""
     add_run_options(parser)
     parser.add_argument("--path", default="novel", help=f"camera path: {', '.join(PATHS)} (default: novel)")
-    parser.add_argument("--what", default="rgb,semantic,depth", help=f"comma-separated pictures: {', '.join(PICTURES)}")
+    parser.add_argument("--what", default="rgb,semantic,depth",
+                        help=f"comma-separated pictures: {', '.join(PICTURES)} (default: %(default)s)")
     parser.add_argument("--side-by-side", action="store_true", help="also write all pictures beside each other")
     parser.add_argument("--frames", type=int, default=48, help="views along the path (default: 48)")
     parser.add_argument("--fps", type=float, default=12.0, help="frames per second of the videos (default: 12)")
     parser.add_argument("--size", help="size of the pictures as WxH (default: as trained)")
     parser.add_argument("--time", type=float, help="hold the time at this fractional frame (default: the time runs)")
     parser.add_argument("--camera", type=int, help="camera of fixed-view (default: 0) and dolly (default: the average)")
-    parser.add_argument("--out", type=Path, help="output folder (default: RUN/renders/SCENE_PATH)")
+    parser.add_argument("--out", type=Path, help=f"output folder (default: {out})")
 
 
 def run(args: argparse.Namespace) -> int:

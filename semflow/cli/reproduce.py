@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     tables, budget = [find_table(name) for name in names], BUDGETS[args.budget]
     sources = Sources(args.runs, args.data_dir, tuple(args.scene), tuple(args.set))
     planned = {table: jobs_of(table, budget, sources) for table in tables}
-    refuse_unknown(planned, args.only, args.tasks)
+    refuse_unknown(planned, args.only, args.tasks, budget)
     jobs = {table: chosen(table, planned[table], args.only, args.tasks) for table in tables}
     tables = [table for table in tables if jobs[table]]
     failures = []
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def refuse_unknown(planned: dict[Table, list[Job]], only: list[str], tasks: list[str]) -> None:
-    """A name must be a method, or a task, of one of the tables at least.
+def refuse_unknown(planned: dict[Table, list[Job]], only: list[str], tasks: list[str], budget: Budget) -> None:
+    """A name must be a method, or a task, of one of the tables at least, as far as the budget goes.
 
     Raises:
         ConfigError: a name that is in none of them.
@@ -80,6 +80,8 @@ def refuse_unknown(planned: dict[Table, list[Job]], only: list[str], tasks: list
     known = {"only": (methods, only), "tasks": ({name for table in planned for name in table.tasks}, tasks)}
     for option, (names, wanted) in known.items():
         for name in set(wanted) - names:
+            if name in budget.left_out:
+                raise ConfigError(f"{option} = {name!r}: the budget {budget.name} leaves it out; take a larger one by --budget")
             raise ConfigError(f"{option} = {name!r}: {', '.join(table.name for table in planned)} has {', '.join(sorted(names))}")
 
 

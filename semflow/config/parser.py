@@ -23,7 +23,7 @@ from semflow.utils.errors import ConfigError
 
 STEPS_HELP = ("total length: N steps of the dynamic stage and round(3N/4) of the static stage, whose decay_steps are "
               "scaled along; a stage that the configuration leaves out (steps = 0) stays out; dynamic_stage.steps, "
-              "static_stage.steps and their decay_steps on the command line go before it")
+              "static_stage.steps and their decay_steps on the command line override it")
 _METAVARS = {str: "TEXT", int: "N", float: "X"}
 _STEP_QUARTERS = {"dynamic_stage": 4, "static_stage": 3}  # stage -> its length in quarters of --steps
 

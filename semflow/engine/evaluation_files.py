@@ -18,7 +18,7 @@ from semflow.viz.colors import color_labels, color_rgb
 from semflow.viz.panels import side_by_side
 from semflow.viz.video import write_png
 
-VIEW_NAME = re.compile(r"t\d{3,}_c\d{3,}_(rgb|labels)\.png")  # as `save_view` names them
+VIEW_NAME = re.compile(r"t\d{3,}_c\d{3,}_(rgb|labels)\.png")  # see `view_name`
 OVERVIEW_ROWS = 4
 MAX_CLASSES = 256  # ids that fit into an 8-bit picture
 
@@ -33,6 +33,11 @@ class OverviewRow:
     view: View
 
 
+def view_name(time: int, camera: int, kind: str) -> str:
+    """Name of the picture of a view; `kind` is rgb or labels."""
+    return f"t{time:03d}_c{camera:03d}_{kind}.png"
+
+
 def save_view(folder: Path, pair: Pair, view: View) -> list[str]:
     """Write `t000_c000_rgb.png` (8-bit RGB) and, where there are labels, `t000_c000_labels.png` (8-bit ids).
 
@@ -42,17 +47,17 @@ def save_view(folder: Path, pair: Pair, view: View) -> list[str]:
     Raises:
         DataError: more classes than fit into 8 bits.
     """
-    stem = f"t{pair.time:03d}_c{pair.camera:03d}"
-    write_png(folder / f"{stem}_rgb.png", color_rgb(view.rgb))
+    colors, labels = (view_name(pair.time, pair.camera, kind) for kind in ("rgb", "labels"))
+    write_png(folder / colors, color_rgb(view.rgb))
     if view.logits is None:
-        return [f"{stem}_rgb.png"]
+        return [colors]
     if view.logits.shape[-1] > MAX_CLASSES:
         raise DataError(
             f"labelmap.txt: {view.logits.shape[-1]} classes do not fit into 8-bit label pictures (at most "
             f"{MAX_CLASSES}); evaluate without --save"
         )
-    write_png(folder / f"{stem}_labels.png", view.labels.cpu().numpy().astype(np.uint8))
-    return [f"{stem}_rgb.png", f"{stem}_labels.png"]
+    write_png(folder / labels, view.labels.cpu().numpy().astype(np.uint8))
+    return [colors, labels]
 
 
 def drop_views(folder: Path, kept: Collection[str]) -> None:

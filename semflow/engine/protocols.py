@@ -64,7 +64,7 @@ class EvaluationProtocol:
     images: str = "at the size of the frames, clamped to [0, 1], not quantised; SSIM over windows inside the image"
     image_miou: str = "mean IoU over the classes present in truth or prediction of the image; class 0 is counted"
     foreground: str = (
-        "every class that is not foreground in the scene is merged into class 0 (where 0 is foreground: into the "
+        "every class that foreground_object.txt does not list is merged into class 0 (where 0 is foreground: into the "
         "first that is not), in truth and prediction; the merged class is counted"
     )
     means: str = "over the images of a group, then over scenes; images without truth for a metric are left out"

@@ -87,7 +87,7 @@ def find_lpips(device: str = "cpu") -> Lpips:
     try:
         package = importlib.import_module("lpips")
     except ImportError:
-        return Lpips(None, "the optional package lpips is not installed (pip install semflow[lpips])")
+        return Lpips(None, "the optional package lpips is not installed (pip install -e '.[lpips]')")
     weights = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_WEIGHTS
     if not weights.is_file():
         return Lpips(None, f"no AlexNet weights at {weights} (download.pytorch.org/models/{LPIPS_WEIGHTS})")

@@ -109,6 +109,31 @@ def test_scenes_that_are_chosen_are_judged_in_a_folder_of_their_own(two_scenes, 
     assert "scene = 'third': the run holds toy, other" in capsys.readouterr().err
 
 
+def test_pictures_of_another_program_are_judged_with_a_run_or_without(two_scenes, tmp_path, capsys):
+    (tmp_path / "config.txt").write_text(config_to_text(two_scenes))
+    arguments = ["evaluate", "--run", str(tmp_path), "--device", "cpu"]
+    assert main([*arguments, "--save"]) == 0
+    theirs = str(tmp_path / "eval" / "corrected")
+    assert main([*arguments, "--pictures", theirs]) == 0
+    without = ["--config", str(tmp_path / "config.txt"), "--out", str(tmp_path / "theirs"), "--device", "cpu"]
+    assert main(["evaluate", "--pictures", theirs, *without]) == 0
+    first, *others = (json.loads((folder / "corrected" / "metrics.json").read_text()) for folder in (
+        tmp_path / "eval", tmp_path / "eval_pictures", tmp_path / "theirs" / "eval_pictures"))
+    for other in others:
+        assert other["evaluated"] == {"pictures": theirs}
+        assert other["mean"]["training"]["ours"]["miou"] == first["mean"]["training"]["ours"]["miou"] is not None
+    capsys.readouterr()
+    for wrong, reason in ((["--baseline", "copying"], "not allowed with"), (["--set", "render.samples=3"], "leave out")):
+        assert main([*arguments, "--pictures", theirs, *wrong]) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_a_run_and_a_configuration_are_too_much(tmp_path, capsys):
+    assert main(["evaluate", "--baseline", "flow", "--run", str(tmp_path), "--config", "some.txt"]) == 2
+    assert capsys.readouterr().err == (
+        "semflow: error: evaluate: give --run RUN, or the --config FILE and --out FOLDER of a baseline, not both\n")
+
+
 def test_a_mistyped_run_is_not_made_beside_a_checkpoint(read, asked, tmp_path, capsys):
     arguments = ["evaluate", "--run", str(tmp_path / "runn"), "--checkpoint", "step.safetensors", "--device", "cpu"]
     assert main(arguments) == 2 and not list(tmp_path.iterdir())

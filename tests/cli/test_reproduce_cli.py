@@ -37,6 +37,7 @@ def test_lists_that_are_given_twice_add_up():
     (["full", "--only", "best"], "only = 'best': full has"),
     (["tracking", "--tasks", "full"], "tasks = 'full': tracking has"),
     (["weak", "full", "--only", "flow_noise_05"], "only = 'flow_noise_05': weak, full has"),
+    (["ablations", "--only", "encoder_joint"], "the budget small leaves it out; take a larger one by --budget"),
     (["full", "--jobs", "-1"], "jobs = -1"),
     (["full", "--set", "dynamic_stage.step=3"], "there is no such key; did you mean dynamic_stage.steps"),
     (["full", "--set", "out=runs/mine"], "set = 'out=runs/mine': each run has its own out; the folder of all is named by --runs"),
