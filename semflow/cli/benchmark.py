@@ -68,7 +68,8 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (default: the published model; "
                         "for --preset fast configs/balloon.txt); its rays and samples count unless they are given here")
     parser.add_argument("--cases", metavar="LIST",
-                        help=f"some of {', '.join(CASE_NAMES)} (default: those of the preset: static and dynamic for small, all but quality for fast)")
+                        help=f"some of {', '.join(CASE_NAMES)} (default: those of the preset, static and dynamic for small, "
+                             "all but quality for fast)")
     for name, meaning in (("rays", "per step"), ("samples", "per ray, in training"), ("height", "of the frames"),
                           ("width", "of the frames")):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{name} {meaning}")
