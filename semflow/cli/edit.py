@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semflow.cli import render
-from semflow.cli.run_options import note_replacement, require_run
+from semflow.cli.run_options import choose_scene, note_replacement, require_run
 from semflow.utils.errors import ConfigError
 
 BEFORE_AFTER, INSTANCES, EDIT_FILE = "before_after.png", "instances.png", "edits.json"
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from semflow.viz.video import write_png
 
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
-    scene = render.choose_scene(args.scene, loaded.scene_names)
+    scene = choose_scene(args.scene, loaded.scene_names)
     scenery = scenery_of(loaded, scene)
     if args.list:
         picture = args.out or args.run / "edits"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import LABELS_DIR, add_settings, note_replacement, require_run
+from semflow.cli.run_options import LABELS_DIR, add_settings, choose_scene, note_replacement, require_run
 from semflow.config.parser import parse_arguments
 from semflow.config.schema import DataConfig
 from semflow.utils.errors import ConfigError, DataError
@@ -191,10 +191,7 @@ def data_of_run(data: DataConfig, args: argparse.Namespace) -> DataConfig:
     Raises:
         ConfigError: the run has no such scene.
     """
-    scenes = tuple(dict.fromkeys(args.scene or data.scenes))
-    for name in scenes:
-        if name not in data.scenes:
-            raise ConfigError(f"scene = {name!r}: the run holds {', '.join(data.scenes)}")
+    scenes = tuple(choose_scene(name, data.scenes) for name in dict.fromkeys(args.scene or data.scenes))
     return replace(moved_data(data, args.data_dir, args.labels_dir), scenes=scenes)
 
 

@@ -11,9 +11,8 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from semflow.cli import render
 from semflow.cli.make_scene import parse_shift
-from semflow.cli.run_options import add_run_options, require_run
+from semflow.cli.run_options import add_run_options, choose_scene, require_run
 from semflow.utils.errors import ConfigError
 
 
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     loaded = load_run(args.run, args.device, args.checkpoint, args.set)
     data = replace(loaded.config.data, dir=args.data_dir or loaded.config.data.dir)
-    scene, root = render.choose_scene(args.scene, loaded.scene_names), Path(data.dir)
+    scene, root = choose_scene(args.scene, loaded.scene_names), Path(data.dir)
     original = load_scene(data, scene, loaded.cameras(scene).c2w.device)
     require_same_scene(loaded.scenes[scene], original, root)
     scenery = scenery_of(loaded, scene)

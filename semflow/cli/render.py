@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from semflow.cli.run_options import add_run_options, require_run
+from semflow.cli.run_options import add_run_options, choose_scene, require_run
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.trajectories import PATHS, Trajectory, make_trajectory
 from semflow.rendering.view_renderer import ViewRenderer
@@ -132,17 +132,6 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise ConfigError(f"size = {text!r}: write it as WIDTHxHEIGHT in pixels, e.g. 480x270")
     return int(match[1]), int(match[2])
-
-
-def choose_scene(name: str | None, names: tuple[str, ...]) -> str:
-    """The named scene of a run, or its first.
-
-    Raises:
-        ConfigError: the run has no such scene.
-    """
-    if name is not None and name not in names:
-        raise ConfigError(f"scene = {name!r}: the run holds {', '.join(names)}")
-    return name or names[0]
 
 
 def make_palette(loaded, scene: str, trajectory: Trajectory, with_flow: bool) -> Palette:

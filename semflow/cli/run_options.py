@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from semflow.utils.errors import CheckpointError
+from semflow.utils.errors import CheckpointError, ConfigError
 
 LABELS_DIR = ("--labels_dir", "--labels-dir")  # as the key of the configuration, and as the other options are spelt
 
@@ -38,3 +38,14 @@ def note_replacement(file: Path, what: str) -> None:
     """Say that what a command left here before is written anew."""
     if file.exists():
         print(f"replacing the earlier {what} in {file.parent}")
+
+
+def choose_scene(name: str | None, names: tuple[str, ...]) -> str:
+    """The named scene of a run, or its first.
+
+    Raises:
+        ConfigError: the run has no such scene.
+    """
+    if name is not None and name not in names:
+        raise ConfigError(f"scene = {name!r}: the run holds {', '.join(names)}")
+    return name or names[0]

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semflow.cli.run_options import LABELS_DIR, add_run_options, note_replacement, require_run
+from semflow.cli.run_options import LABELS_DIR, add_run_options, choose_scene, note_replacement, require_run
 from semflow.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     # Imported late: help and bad options need none of the engine.
     import numpy as np
 
-    from semflow.cli.render import choose_scene
     from semflow.engine.loading import load_run
     from semflow.tasks.tracking import Tracker, joined_tracks, save_tracks
     from semflow.viz.tracks import gradient_colors
