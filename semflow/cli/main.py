@@ -21,7 +21,7 @@ from semflow import __version__
 from semflow.utils.errors import ConfigError, OtherRankFailed, SemflowError
 
 SHARED_COMMANDS = ("train", "evaluate", "render")  # several processes can share their work
-COMMANDS = ("train", "evaluate", "render", "edit", "track", "reproduce", "check", "make-scene", "benchmark", "measure-edits")
+COMMANDS = ("train", "evaluate", "render", "edit", "track", "reproduce", "check", "prepare", "make-scene", "benchmark", "measure-edits")
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 TORCH_SETTINGS = {  # read when torch is imported, or at its first tensor; what the environment says wins
     "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # operators that torch lacks on Apple GPUs run on the CPU

@@ -99,8 +99,36 @@ def triangulate(cameras: Cameras, flow_forward: Tensor, forward_valid: Tensor, f
     return Triangulation(torch.stack(depths), torch.stack(valids))
 
 
+@dataclass(frozen=True)
+class StaticFit:
+    """The points at rest that explain best where the pixels of a frame are seen in others.
+
+    Attributes:
+        depth: (N,) along the axis of the frame's camera, world units; not positive behind it.
+        error: (N,) pixels between where they are seen and where the points project, mean over the other frames; 1000 for a
+            frame that has the point behind it. seen: (N,) number of other frames. parallax: (N,) largest angle, radians.
+    """
+
+    depth: Tensor
+    error: Tensor
+    seen: Tensor
+    parallax: Tensor
+
+
 def triangulate_frame(cameras: Cameras, frame: int, seen: list[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Depth (H, W) and validity (H, W) of one frame from the pixels where it is seen in others."""
+    fit = fit_static(cameras, frame, seen)
+    good = (fit.seen > 0) & (fit.parallax > MIN_PARALLAX) & (fit.error < MAX_REPROJECTION) & (fit.depth > 1e-3)
+    shape = (cameras.height, cameras.width)
+    return torch.where(good, fit.depth, 1.0).view(shape), good.view(shape)
+
+
+def fit_static(cameras: Cameras, frame: int, seen: list[tuple[int, Tensor, Tensor]]) -> StaticFit:
+    """Triangulate all N = H * W pixels of a frame, as if everything were at rest.
+
+    Args:
+        seen: other frames, each with the pixels uv (N, 2) where the frame's own are seen there, and alive (N,) bool.
+    """
     pixels = cameras.pixels().flatten(0, 1)
     direction = F.normalize(cameras.directions(frame, pixels), dim=-1)
     fit = RayFit(direction, torch.zeros_like(direction[:, 0]), torch.zeros_like(direction[:, 0]))
@@ -117,10 +145,7 @@ def triangulate_frame(cameras: Cameras, frame: int, seen: list[tuple[int, Tensor
         to_here, to_there = (F.normalize(points - cameras.center(f), dim=-1) for f in (frame, other))
         angle = torch.linalg.cross(to_here, to_there).norm(dim=-1)
         parallax = torch.maximum(parallax, torch.where(alive, angle, 0.0))
-    depth = cameras.depth(points, frame)
-    good = (count > 0) & (parallax > MIN_PARALLAX) & (error < MAX_REPROJECTION * count) & (depth > 1e-3)
-    shape = (cameras.height, cameras.width)
-    return torch.where(good, depth, 1.0).view(shape), good.view(shape)
+    return StaticFit(cameras.depth(points, frame), error / count.clamp(min=1), count, parallax)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from semflow.data.synthetic.raycast import draw_all, make_view
 from semflow.data.synthetic.scene import SceneSpec
 from semflow.data.synthetic.tracks import find_scene, true_motion, true_tracks
 from semflow.data.synthetic.truth import flow_between
-from semflow.data.synthetic.writer import write_array, write_description
+from semflow.data.synthetic.writer import write_description
+from semflow.data.writing import write_array
 from semflow.utils.errors import DataError
 
 HEIGHT, WIDTH = 18, 32

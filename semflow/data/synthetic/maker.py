@@ -22,14 +22,11 @@ from semflow.data.synthetic.writer import (
     check_target,
     label_colors,
     poses_bounds,
-    replaced_folder,
     to_bytes,
-    write_array,
-    write_arrays,
     write_description,
-    write_image,
     write_shared_files,
 )
+from semflow.data.writing import replaced_folder, write_array, write_arrays, write_image
 
 DEMO = {"name": "balloon", "seed": 0, "frames": 12, "height": 108, "width": 192, "objects": ("balloon", "ball", "crate")}
 DEMO_SCENES = {scene["name"]: scene for scene in (  # made where a configuration asks for them and they are missing

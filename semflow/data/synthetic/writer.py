@@ -1,20 +1,12 @@
-"""Writing a scene folder in the Semantic Dynamic Scene layout, plus exact truth in `truth/`.
-
-Everything goes into a temporary folder beside the final one, which is renamed when it is complete.
-"""
+"""What only synthetic scenes write: the shared classes of their root, the rows of their cameras, their description."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from semflow.data.synthetic.classes import CLASSES, foreground_text, labelmap_text
@@ -23,9 +15,6 @@ from semflow.geometry.cameras import Cameras
 from semflow.geometry.poses import opengl_to_llff
 from semflow.utils.errors import DataError
 
-JPEG_OPTIONS = [  # truth of saturated colours: no chroma subsampling
-    cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 3]
 MAKER = "semflow synthetic scene"
 
 
@@ -66,36 +55,6 @@ def check_target(folder: Path, overwrite: bool) -> None:
         raise DataError(f"{folder}: is not a synthetic scene, so it is never overwritten; choose another name")
 
 
-@contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` on success and vanishes on failure."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-        if folder.exists():
-            old = temporary.with_name(temporary.name + ".old")
-            folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a uint8 grey (H, W) or RGB (H, W, 3) image as png or jpg, by its suffix.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
-    if not cv2.imwrite(str(path), pixels, JPEG_OPTIONS if path.suffix == ".jpg" else PNG_OPTIONS):
-        raise DataError(f"{path}: cannot be written; check the free space and the permissions")
-
-
 def to_bytes(rgb) -> np.ndarray:
     """Float tensor in [0, 1] -> uint8 array, rounded."""
     return (rgb * 255 + 0.5).clamp(0, 255).byte().numpy()
@@ -104,18 +63,6 @@ def to_bytes(rgb) -> np.ndarray:
 def label_colors(labels: np.ndarray) -> np.ndarray:
     """Class ids (H, W) -> label colours (H, W, 3) uint8."""
     return np.array(list(CLASSES.values()), dtype=np.uint8)[labels]
-
-
-def write_array(path: Path, array: np.ndarray) -> None:
-    """Write one .npy array."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, array)
-
-
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write a compressed .npz archive."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **arrays)
 
 
 def poses_bounds(cameras: Cameras, c2w: np.ndarray) -> np.ndarray:

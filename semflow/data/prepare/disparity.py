@@ -1,0 +1,88 @@
+"""Inverse depth without a depth network: what stands still is triangulated, what moves is taken to stand on what is below it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from semflow.data.prepare.motion import disc
+from semflow.geometry.cameras import Cameras
+from semflow.geometry.triangulation import MIN_PARALLAX, StaticFit
+
+TRUSTED = 1.0  # pixels of error up to which a triangulated pixel counts
+COLOUR = 12.0  # grey levels by which neighbours may differ and still share most of their depth
+SWEEPS = 24  # of the smoothing on every level
+CONTACT, BAND = 0.15, 0.02  # lowest share of a moving region's height; share of the image's height below it that is looked at
+
+
+def inverse_depths(fits: list[StaticFit], cameras: Cameras, motion: np.ndarray, frames: list[np.ndarray]) -> list[np.ndarray]:
+    """Inverse depth (H, W) float32 of every frame.
+
+    What moves has no depth that one camera could tell: a moving region gets, as a whole, the inverse depth of what stands still
+    just below its lowest part.
+
+    Args:
+        fits: what `motion.fit_frames` found. motion: (T, H, W) bool. frames: (H, W, 3) uint8.
+    """
+    return [inverse_depth(fit, cameras, mask, frame) for fit, mask, frame in zip(fits, motion, frames)]
+
+
+def inverse_depth(fit: StaticFit, cameras: Cameras, moving: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """(H, W) inverse depth of a frame."""
+    shape = cameras.height, cameras.width
+    good = (fit.seen > 0) & (fit.depth > 0) & (fit.error < TRUSTED) & (fit.parallax > MIN_PARALLAX)
+    values = torch.where(good, 1.0 / fit.depth.clamp(min=1e-6), 0.0).view(shape).numpy()
+    trust = good.view(shape).numpy() & ~moving
+    static = spread(values, trust.astype(np.float32), frame)
+    return standing(static, moving)
+
+
+def spread(values: np.ndarray, trust: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Values (H, W) where trust (H, W) in [0, 1] is high, carried on to the rest: from near, else from coarser and coarser images;
+    smoothed between pixels of like colour, so that edges of depth stay at edges of colour."""
+    if min(values.shape) <= 8 or (trust > 0).all():
+        total = max(float(trust.sum()), 1e-6)
+        filled = np.where(trust > 0, values, (values * trust).sum() / total)
+        return filled.astype(np.float32)
+    half = tuple(-(-n // 2) for n in values.shape[::-1])
+    weight = cv2.resize(trust, half, interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(values * trust, half, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-6)
+    below = spread(coarse, np.minimum(weight, 1.0), cv2.resize(frame, half, interpolation=cv2.INTER_AREA))
+    start = cv2.resize(below, values.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return diffuse(np.where(trust > 0, values, start), trust, values, frame)
+
+
+def diffuse(found: np.ndarray, trust: np.ndarray, values: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Weighted means with the four neighbours, again and again; colours decide the weights, trusted values hold."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB).astype(np.float32)
+    right = np.exp(-np.abs(np.diff(grey, axis=1)).sum(-1) / COLOUR)
+    down = np.exp(-np.abs(np.diff(grey, axis=0)).sum(-1) / COLOUR)
+    for _ in range(SWEEPS):
+        above, weight = values * trust, trust + 1e-4
+        for axis, likeness in ((1, right), (0, down)):
+            first, second = (tuple(slice(None) if a != axis else part for a in (0, 1)) for part in (slice(0, -1), slice(1, None)))
+            above, weight = above.copy(), weight.copy()
+            above[first] += likeness * found[second]
+            above[second] += likeness * found[first]
+            weight[first] += likeness
+            weight[second] += likeness
+        found = (above + 1e-4 * found) / weight
+    return found.astype(np.float32)
+
+
+def standing(static: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Inverse depth (H, W) of what stands still, with each connected moving region upright on what is just below it."""
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(moving.astype(np.uint8))
+    found = static.copy()
+    reach = max(2, round(BAND * len(static)))
+    for region in range(1, count):
+        inside = regions == region
+        top, height = stats[region, cv2.CC_STAT_TOP], stats[region, cv2.CC_STAT_HEIGHT]
+        feet = inside.copy()
+        feet[: top + int((1 - CONTACT) * height)] = False
+        around = (cv2.dilate(feet.astype(np.uint8), disc(reach)) > 0) & ~moving
+        around[: top + int((1 - CONTACT) * height)] = False
+        if around.any():
+            found[inside] = np.percentile(static[around], 75)
+    return found
