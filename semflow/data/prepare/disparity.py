@@ -5,27 +5,41 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
-from semflow.data.prepare.motion import disc
+from semflow.data.prepare.flow import Flow
+from semflow.data.prepare.motion import along_flows, disc
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.triangulation import MIN_PARALLAX, StaticFit
 
 TRUSTED = 1.0  # pixels of error up to which a triangulated pixel counts
 COLOUR = 12.0  # grey levels by which neighbours may differ and still share most of their depth
 SWEEPS = 24  # of the smoothing on every level
+PASSES = 6  # of the means along the flow over what moves
 CONTACT, BAND = 0.15, 0.02  # lowest share of a moving region's height; share of the image's height below it that is looked at
 
 
-def inverse_depths(fits: list[StaticFit], cameras: Cameras, motion: np.ndarray, frames: list[np.ndarray]) -> list[np.ndarray]:
+def inverse_depths(fits: list[StaticFit], flows: dict[tuple[int, int], Flow], cameras: Cameras, motion: np.ndarray,
+                   frames: list[np.ndarray]) -> list[np.ndarray]:
     """Inverse depth (H, W) float32 of every frame.
 
     What moves has no depth that one camera could tell: a moving region gets, as a whole, the inverse depth of what stands still
-    just below its lowest part.
+    just below its lowest part. Regions part and meet in the course of time, so means along the flow follow.
 
     Args:
-        fits: what `motion.fit_frames` found. motion: (T, H, W) bool. frames: (H, W, 3) uint8.
+        fits: what `motion.fit_frames` found of the flows. motion: (T, H, W) bool. frames: (H, W, 3) uint8.
     """
-    return [inverse_depth(fit, cameras, mask, frame) for fit, mask, frame in zip(fits, motion, frames)]
+    found = [inverse_depth(fit, cameras, mask, frame) for fit, mask, frame in zip(fits, motion, frames)]
+    return list(along_time(torch.from_numpy(np.stack(found)), torch.from_numpy(motion), flows).numpy())
+
+
+def along_time(depth: Tensor, motion: Tensor, flows: dict[tuple[int, int], Flow]) -> Tensor:
+    """Inverse depth (T, H, W), that of moving pixels (T, H, W) bool averaged over the frames in which they are seen to move."""
+    for _ in range(PASSES):
+        held = torch.stack([depth * motion, motion.float()], dim=-1)
+        sums = torch.stack([along_flows(held, flows, frame) for frame in range(len(held))])
+        depth = torch.where(motion, sums[..., 0] / sums[..., 1].clamp(min=1), depth)
+    return depth
 
 
 def inverse_depth(fit: StaticFit, cameras: Cameras, moving: np.ndarray, frame: np.ndarray) -> np.ndarray:

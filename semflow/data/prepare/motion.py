@@ -40,6 +40,11 @@ def unexplained(fit: StaticFit, cameras: Cameras, frame: int) -> Tensor:
     return torch.where(fit.seen > 0, error, torch.nan).view(cameras.height, cameras.width)
 
 
+def median_error(fits: list[StaticFit], cameras: Cameras) -> float:
+    """Pixels by which points at rest do not explain the flows, median over the pixels of all frames that are seen in another."""
+    return float(torch.stack([unexplained(fit, cameras, frame) for frame, fit in enumerate(fits)]).nanmedian())
+
+
 def motion_masks(fits: list[StaticFit], flows: dict[tuple[int, int], Flow], cameras: Cameras) -> np.ndarray:
     """(T, H, W) bool: what moves, rather a little too large than too small.
 
@@ -51,18 +56,18 @@ def motion_masks(fits: list[StaticFit], flows: dict[tuple[int, int], Flow], came
     limit = max(MOVED * scale, NOISE * float(errors.nanmedian()))
     known = ~errors.isnan()
     ballots = torch.stack([known & (errors > limit), known], dim=-1).float()  # (T, H, W, 2): for moving, and in all
-    return np.stack([cleaned(votes(ballots, flows, frame), scale) for frame in range(len(fits))])
+    return np.stack([cleaned(along_flows(ballots, flows, frame).numpy(), scale) for frame in range(len(fits))])
 
 
-def votes(ballots: Tensor, flows: dict[tuple[int, int], Flow], frame: int) -> np.ndarray:
-    """(H, W, 2) ballots of a frame and of the frames in which its pixels are seen, added up."""
-    pixels = pixel_centres(*ballots.shape[1:3])
-    total = ballots[frame].clone()
+def along_flows(values: Tensor, flows: dict[tuple[int, int], Flow], frame: int) -> Tensor:
+    """(H, W, C) sums of values (T, H, W, C) at the pixels of a frame and where these are seen in other frames."""
+    pixels = pixel_centres(*values.shape[1:3])
+    total = values[frame].clone()
     for (here, other), flow in flows.items():
         if here == frame:
-            there = read_image(ballots[other], (pixels + flow.vectors).flatten(0, 1)).view_as(total)
+            there = read_image(values[other], (pixels + flow.vectors).flatten(0, 1)).view_as(total)
             total += there * flow.valid[..., None]
-    return total.numpy()
+    return total
 
 
 def cleaned(found: np.ndarray, scale: float) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.models.optical_flow import raft_large
 
-from semflow.data.prepare.disparity import inverse_depths, spread, standing
+from semflow.data.prepare.disparity import along_time, inverse_depths, spread, standing
 from semflow.data.prepare.flow import Flow, dis_flow, flows_between, raft_flow
 from semflow.data.prepare.motion import cleaned, fit_frames, motion_masks, unexplained
 from semflow.geometry.cameras import Cameras
@@ -103,7 +103,7 @@ def test_the_depth_of_the_wall_is_found_and_what_moves_stands_on_what_is_below()
     fits = fit_frames(found, cameras)
     motion = np.stack([truth()] * T)
     frames = [np.full((H, W, 3), 120, np.uint8)] * T
-    for depth in inverse_depths(fits, cameras, motion, frames):
+    for depth in inverse_depths(fits, found, cameras, motion, frames):
         assert depth.shape == (H, W) and depth.dtype == np.float32
         np.testing.assert_allclose(depth, 1 / WALL, rtol=1e-3)
 
@@ -116,6 +116,21 @@ def test_a_moving_region_gets_the_inverse_depth_just_below_its_feet():
     assert np.array_equal(found[~truth()], ramp[~truth()])
     everything = np.ones((H, W), bool)
     assert np.array_equal(standing(ramp, everything), ramp)  # nothing below it is known
+
+
+def test_depth_of_what_moves_is_averaged_along_its_flow_and_nothing_else_is():
+    """The square keeps its pixels' depth on its way, and the wall stays."""
+    motion, moving = (0.0, 3.0), np.zeros((T, H, W), bool)
+    depth = np.full((T, H, W), 0.25, np.float32)
+    for frame, value in enumerate((0.5, 0.5, 0.9, 0.5)):
+        moving[frame][square_at(frame, motion)] = True
+        depth[frame][square_at(frame, motion)] = value
+    found = along_time(torch.from_numpy(depth), torch.from_numpy(moving), flows(motion)).numpy()
+    assert (found[~moving] == 0.25).all()
+    inside = [found[frame][square_at(frame, motion)][5:-5, 5:-5] for frame in range(T)]
+    assert max(part.std() for part in inside) < 1e-4
+    means = [float(part.mean()) for part in inside]
+    assert max(means) - min(means) < 0.01 and 0.55 < means[0] < 0.65
 
 
 def test_values_spread_along_colours():

@@ -10,7 +10,7 @@ import pytest
 from semflow.config.schema import DataConfig
 from semflow.data.check import check_scenes
 from semflow.data.loader import load_scene
-from semflow.data.prepare import PrepareSettings, prepare_scene, scene
+from semflow.data.prepare import PrepareSettings, filming, prepare_scene, scene
 from semflow.data.prepare.structure import Lens, Structure
 from semflow.data.synthetic import make_scene
 from semflow.geometry.poses import llff_to_opengl
@@ -134,14 +134,14 @@ def model_of(room, names) -> Structure:
 
 def test_a_model_of_colmap_gives_the_cameras(room, tmp_path, monkeypatch):
     names = [f"{i:03d}.png" for i in range(FRAMES)]
-    monkeypatch.setattr(scene, "read_model", lambda folder: model_of(room, names))
+    monkeypatch.setattr(filming, "read_model", lambda folder: model_of(room, names))
     folder = prepared(room, tmp_path, poses=None, colmap=tmp_path, height=81)
     rows, exact = np.load(folder / "poses_bounds.npy"), np.load(room / "poses_bounds.npy")
     np.testing.assert_allclose(rows[:, :15], exact[:, :15], atol=1e-9)
     assert cv2.imread(str(folder / "images" / "000.png")).shape == (81, 144, 3)
     loaded = load_scene(DataConfig(dir=str(tmp_path), factor=1), "mine")
     assert loaded.cameras.focal == pytest.approx(exact[0, 14] / 2)
-    monkeypatch.setattr(scene, "read_model", lambda folder: model_of(room, [*names[:-1], "other.png"]))
+    monkeypatch.setattr(filming, "read_model", lambda folder: model_of(room, [*names[:-1], "other.png"]))
     with pytest.raises(DataError, match="005.png is not in it"):
         prepared(room, tmp_path, poses=None, colmap=tmp_path, scene="second")
 

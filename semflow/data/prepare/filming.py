@@ -1,0 +1,152 @@
+"""Frames of straight cameras, and what their flow says: how well the cameras explain it, and what moves."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from semflow.data.images import Size, resize_area, resize_nearest
+from semflow.data.maps import read_poses_bounds
+from semflow.data.prepare.flow import Flow, FlowMethod, dis_flow, flows_between
+from semflow.data.prepare.frames import Frames
+from semflow.data.prepare.motion import fit_frames, median_error, motion_masks
+from semflow.data.prepare.settings import PrepareSettings
+from semflow.data.prepare.structure import Structure, read_model, reconstruct, require_size
+from semflow.data.writing import write_image
+from semflow.geometry.cameras import Cameras
+from semflow.geometry.poses import cameras_from_llff
+from semflow.geometry.triangulation import StaticFit
+from semflow.utils.errors import DataError
+
+MAP_WIDTH = 480  # of flow, masks and inverse depth: what scenes are usually trained at, or twice that
+REACH = 2  # frames to each side whose flow tells what moves, and how far away what does not
+ROUNDS = 3  # of structure from motion, each without what the one before has found to move
+SETTLED = 0.95  # overlap of the masks of two rounds from which no other follows
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """Frames of straight cameras.
+
+    Attributes:
+        images: T arrays (H, W, 3) uint8. poses_bounds: (T, 17) LLFF rows.
+    """
+
+    images: list[np.ndarray]
+    poses_bounds: np.ndarray
+
+    @property
+    def map_size(self) -> Size:
+        """(H, W) of the maps."""
+        height, width = self.images[0].shape[:2]
+        return (height, width) if width <= MAP_WIDTH else (round(height * MAP_WIDTH / width), MAP_WIDTH)
+
+    def cameras(self) -> Cameras:
+        """Cameras of the maps."""
+        return cameras_from_llff(self.poses_bounds, *self.map_size)
+
+    def small(self) -> list[np.ndarray]:
+        """Frames (H, W, 3) uint8 at the size of the maps."""
+        return [resize_area(image, self.map_size) for image in self.images]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the flow between frames says of their cameras.
+
+    Attributes:
+        filmed: frames and cameras. small: the frames at the size of the maps. flows: (from, to) -> flow between them.
+        fits: the points at rest that explain it best. motion: (T, H, W) bool, what moves.
+        error: pixels by which it stays unexplained, the median.
+    """
+
+    filmed: Filmed
+    small: list[np.ndarray]
+    flows: dict[tuple[int, int], Flow]
+    fits: list[StaticFit]
+    motion: np.ndarray
+    error: float
+
+
+def look_at(filmed: Filmed, method: FlowMethod, before: Look | None = None) -> Look:
+    """Flow between the frames, unless a look before has it of the same images, and what it says."""
+    small, cameras = filmed.small(), filmed.cameras()
+    flows = before.flows if before and before.filmed.images is filmed.images else flows_between(small, REACH, method)
+    fits = fit_frames(flows, cameras)
+    return Look(filmed, small, flows, fits, motion_masks(fits, flows, cameras), median_error(fits, cameras))
+
+
+def film(settings: PrepareSettings, frames: Frames, say: Callable[[str], None]) -> Look:
+    """The frames as straight cameras take them, with these cameras, given or found, and what DIS flow says of them."""
+    if settings.poses:
+        size = frames.images[0].shape[:2]
+        return look_at(Filmed(frames.images, read_poses_bounds(settings.poses, len(frames.images), size)), dis_flow())
+    if settings.colmap:
+        model = read_model(settings.colmap)
+        images = matched(settings, frames, model)
+        return look_at(reduced(straight(images, model, say), settings.height), dis_flow())
+    focal = None if settings.focal is None else settings.focal * frames.images[0].shape[1] / frames.full_width
+    return found_cameras(frames.images, focal, settings.straight, say)
+
+
+def matched(settings: PrepareSettings, frames: Frames, model: Structure) -> list[np.ndarray]:
+    """The frames that a model names, which must be all."""
+    named = dict(zip(frames.sources, frames.images))
+    missing = sorted(set(named) - set(model.names))
+    if missing or len(model.names) != len(named):
+        stray = f"{missing[0]} is not in it" if missing else "it has others"
+        raise DataError(f"{settings.colmap}: does not have just the images of {settings.source}: {stray}; give the folder "
+                        "of the images that COLMAP placed")
+    return [named[name] for name in model.names]
+
+
+def straight(images: list[np.ndarray], model: Structure, say: Callable[[str], None]) -> Filmed:
+    """Images as a camera takes them that does not bend, and its cameras."""
+    size = images[0].shape[:2]
+    require_size(Path("cameras"), model.lens, size)
+    lens = model.lens.scaled(size)
+    pictures, focal = lens.straightened(images)
+    say(f"cameras: focal length {focal:.1f} pixels, images bent by up to {lens.bend():.1f} pixels, {len(model.points)} points")
+    return Filmed(pictures, model.poses_bounds(focal, size))
+
+
+def reduced(filmed: Filmed, height: int | None) -> Filmed:
+    """The same with images no higher than `height`; the rows keep the size that they state."""
+    rows, columns = filmed.images[0].shape[:2]
+    if height is None or rows <= height:
+        return filmed
+    size = (height, 2 * round(columns * height / rows / 2))
+    return replace(filmed, images=[resize_area(image, size) for image in filmed.images])
+
+
+def found_cameras(images: list[np.ndarray], focal: float | None, is_straight: bool, say: Callable[[str], None]) -> Look:
+    """Structure from motion, in rounds: what moves is found with the cameras of one and left out in the next.
+
+    The cameras are kept that explain the flow best.
+    """
+    looks: list[Look] = []
+    with tempfile.TemporaryDirectory(prefix="semflow_prepare_") as work:
+        pictures, masks = Path(work) / "images", Path(work) / "masks"
+        for index, image in enumerate(images):
+            write_image(pictures / f"{index:03d}.png", image)
+        say(f"cameras: structure from motion of {len(images)} frames, in up to {ROUNDS} rounds; what moves is left out more and more")
+        for number in range(ROUNDS):
+            model = reconstruct(pictures, focal, masks if number else None, is_straight)
+            looks.append(look_at(straight(images, model, say), dis_flow(), looks[-1] if looks else None))
+            say(f"round {number + 1}: half of the flow is explained to {looks[-1].error:.3f} pixels, "
+                f"{100 * looks[-1].motion.mean():.1f}% of the pixels move")
+            if number and overlap(looks[-2].motion, looks[-1].motion) > SETTLED:
+                break
+            for index, mask in enumerate(looks[-1].motion):
+                seen = model.lens.bent(resize_nearest(mask, images[0].shape[:2]))
+                write_image(masks / f"{index:03d}.png.png", np.where(seen, 0, 255).astype(np.uint8))
+    return min(looks, key=lambda look: look.error)
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection over union of two masks; 1 where both are empty."""
+    return float((first & second).sum() / max(1, (first | second).sum())) if (first | second).any() else 1.0
