@@ -74,3 +74,11 @@ def cameras_from_llff(poses_bounds: np.ndarray, height: int, width: int) -> Came
         near=near,
         far=far,
     )
+
+
+def llff_rows(cameras: Cameras, stated: np.ndarray) -> np.ndarray:
+    """(T, 17) LLFF rows of cameras in their own world, with the size and focal length that the rows `stated` have."""
+    matrices = np.asarray(stated, dtype=np.float64)[:, :15].reshape(-1, 3, 5).copy()
+    matrices[:, :, :4] = opengl_to_llff(cameras.c2w.double().numpy())
+    bounds = torch.stack([cameras.near, cameras.far], dim=-1).double().numpy()
+    return np.concatenate([matrices.reshape(-1, 15), bounds], axis=-1)

@@ -12,6 +12,7 @@ from semflow.geometry.cameras import Cameras
 
 MIN_PARALLAX = 0.01  # radians between the first and the last ray: less does not triangulate
 MAX_REPROJECTION = 1.5  # pixels, mean over the chain
+FARTHEST = 1e3  # times the far bound: as far as infinity
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,18 @@ class StaticFit:
     """The points at rest that explain best where the pixels of a frame are seen in others.
 
     Attributes:
-        depth: (N,) along the axis of the frame's camera, world units; not positive behind it.
+        depth: (N,) along the axis of the frame's camera, world units; that of a point as good as infinitely far where the rays
+            meet nowhere in front of the camera.
         error: (N,) pixels between where they are seen and where the points project, mean over the other frames; 1000 for a
-            frame that has the point behind it. seen: (N,) number of other frames. parallax: (N,) largest angle, radians.
+            frame that has the point behind it. seen: (N,) number of other frames. parallax: (N,) largest angle at the point,
+            radians. baseline: (N,) largest distance of another frame's camera from the pixel's ray, world units.
     """
 
     depth: Tensor
     error: Tensor
     seen: Tensor
     parallax: Tensor
+    baseline: Tensor
 
 
 def triangulate_frame(cameras: Cameras, frame: int, seen: list[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -129,14 +133,15 @@ def fit_static(cameras: Cameras, frame: int, seen: list[tuple[int, Tensor, Tenso
     Args:
         seen: other frames, each with the pixels uv (N, 2) where the frame's own are seen there, and alive (N,) bool.
     """
-    pixels = cameras.pixels().flatten(0, 1)
-    direction = F.normalize(cameras.directions(frame, pixels), dim=-1)
+    direction = F.normalize(cameras.directions(frame, cameras.pixels().flatten(0, 1)), dim=-1)
     fit = RayFit(direction, torch.zeros_like(direction[:, 0]), torch.zeros_like(direction[:, 0]))
     for other, uv, alive in seen:
         offset = cameras.center(other) - cameras.center(frame)
         fit.add(offset, F.normalize(cameras.directions(other, uv), dim=-1), alive.float())
-    points = cameras.center(frame) + fit.distance()[:, None] * direction
-    error, count, parallax = (torch.zeros(len(pixels), device=pixels.device) for _ in range(3))
+    farthest, distance = FARTHEST * cameras.far[frame], fit.distance()
+    distance = torch.where((distance > 0) & (distance < farthest), distance, farthest)
+    points = cameras.center(frame) + distance[:, None] * direction
+    error, count, parallax, baseline = (torch.zeros_like(distance) for _ in range(4))
     for other, uv, alive in seen:
         found, in_front = cameras.project(points, other)
         error += torch.where(alive & in_front, (found - uv).norm(dim=-1), 0.0)
@@ -145,7 +150,9 @@ def fit_static(cameras: Cameras, frame: int, seen: list[tuple[int, Tensor, Tenso
         to_here, to_there = (F.normalize(points - cameras.center(f), dim=-1) for f in (frame, other))
         angle = torch.linalg.cross(to_here, to_there).norm(dim=-1)
         parallax = torch.maximum(parallax, torch.where(alive, angle, 0.0))
-    return StaticFit(cameras.depth(points, frame), error / count.clamp(min=1), count, parallax)
+        aside = torch.linalg.cross((cameras.center(other) - cameras.center(frame)).expand_as(direction), direction).norm(dim=-1)
+        baseline = torch.maximum(baseline, torch.where(alive, aside, 0.0))
+    return StaticFit(cameras.depth(points, frame), error / count.clamp(min=1), count, parallax, baseline)
 
 
 @dataclass(frozen=True)

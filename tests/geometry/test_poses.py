@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from semflow.geometry.poses import average_pose, cameras_from_llff, llff_to_opengl, opengl_to_llff, recenter, scaled_vector
+from semflow.geometry.poses import (
+    average_pose,
+    cameras_from_llff,
+    llff_rows,
+    llff_to_opengl,
+    opengl_to_llff,
+    recenter,
+    scaled_vector,
+)
 
 
 def rotations(count: int, spread: float, seed: int = 0) -> np.ndarray:
@@ -117,3 +125,13 @@ def llff_row(rng) -> np.ndarray:
     """A pose at a random place, turned by a little, with bounds 2 and 9."""
     place = np.concatenate([np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]]), rng.normal(size=(3, 1)), [[8], [8], [9]]], axis=1)
     return np.concatenate([place.reshape(-1), [2.0, 9.0]])
+
+
+def test_rows_of_cameras_give_these_cameras_again(rows):
+    """Their world is scaled and re-centred already: reading the rows changes nothing."""
+    cameras = cameras_from_llff(rows, 270, 480)
+    again = cameras_from_llff(llff_rows(cameras, rows), 270, 480)
+    torch.testing.assert_close(again.c2w, cameras.c2w, rtol=0, atol=1e-5)
+    torch.testing.assert_close(again.near, cameras.near)
+    torch.testing.assert_close(again.far, cameras.far)
+    assert again.focal == cameras.focal == 450.0

@@ -14,6 +14,7 @@ import numpy as np
 import pycolmap
 
 SEED = 0
+MAX_ERROR, MIN_TRACK = 2.0, 3  # pixels of error and frames of a point that counts
 NEIGHBOURS_ONLY = 60  # frames from which not every pair is matched
 PINHOLES = {  # of every model that can be undistorted: where fx, fy, cx, cy, k1, k2, p1, p2 stand among its parameters
     "SIMPLE_PINHOLE": (0, 0, 1, 2), "PINHOLE": (0, 1, 2, 3), "SIMPLE_RADIAL": (0, 0, 1, 2, 3), "RADIAL": (0, 0, 1, 2, 3, 4),
@@ -49,9 +50,10 @@ def arrays_of(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
     for camera in cameras:
         if camera.model_name not in PINHOLES:
             raise SystemExit(f"camera model {camera.model_name} is none of {', '.join(PINHOLES)}")
-    number = {point: index for index, point in enumerate(model.points3D)}
+    sound = {key: point.xyz for key, point in model.points3D.items() if point.error < MAX_ERROR and point.track.length() >= MIN_TRACK}
+    number = {key: index for index, key in enumerate(sound)}
     seen = [(frame, number[point.point3D_id]) for frame, image in enumerate(images)
-            for point in image.points2D if point.has_point3D()]
+            for point in image.points2D if point.has_point3D() and point.point3D_id in number]
     intrinsics = np.zeros((len(cameras), 8))
     for row, camera in zip(intrinsics, cameras):
         row[: len(PINHOLES[camera.model_name])] = camera.params[list(PINHOLES[camera.model_name])]
@@ -60,7 +62,7 @@ def arrays_of(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
         "w2c": np.stack([image.cam_from_world().matrix() for image in images]),
         "intrinsics": intrinsics,
         "sizes": np.array([(camera.height, camera.width) for camera in cameras]),
-        "points": np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3),
+        "points": np.array(list(sound.values())).reshape(-1, 3),
         "seen": np.array(seen, dtype=np.int64).reshape(-1, 2),
     }
 

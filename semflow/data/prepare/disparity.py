@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from semflow.data.prepare.flow import Flow
-from semflow.data.prepare.motion import along_flows, disc
+from semflow.data.prepare.motion import REFERENCE_WIDTH, along_flows, disc
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.triangulation import MIN_PARALLAX, StaticFit
+from semflow.utils.errors import DataError
 
-TRUSTED = 1.0  # pixels of error up to which a triangulated pixel counts
+TRUSTED = 1.0  # pixels of error up to which a triangulated pixel counts, in images of REFERENCE_WIDTH
 COLOUR = 12.0  # grey levels by which neighbours may differ and still share most of their depth
 SWEEPS = 24  # of the smoothing on every level
 PASSES = 6  # of the means along the flow over what moves
@@ -28,8 +29,15 @@ def inverse_depths(fits: list[StaticFit], flows: dict[tuple[int, int], Flow], ca
 
     Args:
         fits: what `motion.fit_frames` found of the flows. motion: (T, H, W) bool. frames: (H, W, 3) uint8.
+
+    Raises:
+        DataError: not a single pixel can be triangulated.
     """
-    found = [inverse_depth(fit, cameras, mask, frame) for fit, mask, frame in zip(fits, motion, frames)]
+    trusted = [trusted_pixels(fit, cameras, mask, number) for number, (fit, mask) in enumerate(zip(fits, motion))]
+    if not np.any(trusted):
+        raise DataError("no depth can be told: the cameras do not move, or they are not those of these frames; take a part of "
+                        "the video in which the camera moves, or check --poses")
+    found = [inverse_depth(*given) for given in zip(fits, [cameras] * len(fits), trusted, motion, frames)]
     return list(along_time(torch.from_numpy(np.stack(found)), torch.from_numpy(motion), flows).numpy())
 
 
@@ -42,14 +50,17 @@ def along_time(depth: Tensor, motion: Tensor, flows: dict[tuple[int, int], Flow]
     return depth
 
 
-def inverse_depth(fit: StaticFit, cameras: Cameras, moving: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """(H, W) inverse depth of a frame."""
-    shape = cameras.height, cameras.width
-    good = (fit.seen > 0) & (fit.depth > 0) & (fit.error < TRUSTED) & (fit.parallax > MIN_PARALLAX)
-    values = torch.where(good, 1.0 / fit.depth.clamp(min=1e-6), 0.0).view(shape).numpy()
-    trust = good.view(shape).numpy() & ~moving
-    static = spread(values, trust.astype(np.float32), frame)
-    return standing(static, moving)
+def inverse_depth(fit: StaticFit, cameras: Cameras, trusted: np.ndarray, moving: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """(H, W) inverse depth of a frame from its trusted pixels (H, W) bool."""
+    values = (1.0 / fit.depth).view(cameras.height, cameras.width).numpy() * trusted
+    return standing(spread(values, trusted.astype(np.float32), frame), moving)
+
+
+def trusted_pixels(fit: StaticFit, cameras: Cameras, moving: np.ndarray, frame: int) -> np.ndarray:
+    """(H, W) bool: at rest, explained, and seen from so far aside that a point at the near bound would have a parallax."""
+    limit = TRUSTED * cameras.width / REFERENCE_WIDTH
+    good = (fit.seen > 0) & (fit.error < limit) & (fit.baseline > MIN_PARALLAX * cameras.near[frame])
+    return good.view(cameras.height, cameras.width).numpy() & ~moving
 
 
 def spread(values: np.ndarray, trust: np.ndarray, frame: np.ndarray) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,14 +10,14 @@ import numpy as np
 
 from semflow.data.images import Size, resize_area, resize_nearest
 from semflow.data.maps import read_poses_bounds
+from semflow.data.prepare.adjustment import adjusted
 from semflow.data.prepare.flow import Flow, FlowMethod, dis_flow, flows_between
 from semflow.data.prepare.frames import Frames
 from semflow.data.prepare.motion import fit_frames, median_error, motion_masks
 from semflow.data.prepare.settings import PrepareSettings
 from semflow.data.prepare.structure import Structure, read_model, reconstruct, require_size
-from semflow.data.writing import write_image
 from semflow.geometry.cameras import Cameras
-from semflow.geometry.poses import cameras_from_llff
+from semflow.geometry.poses import cameras_from_llff, llff_rows
 from semflow.geometry.triangulation import StaticFit
 from semflow.utils.errors import DataError
 
@@ -86,28 +85,25 @@ def film(settings: PrepareSettings, frames: Frames, say: Callable[[str], None]) 
         size = frames.images[0].shape[:2]
         return look_at(Filmed(frames.images, read_poses_bounds(settings.poses, len(frames.images), size)), dis_flow())
     if settings.colmap:
-        model = read_model(settings.colmap)
-        images = matched(settings, frames, model)
-        return look_at(reduced(straight(images, model, say), settings.height), dis_flow())
+        model = matched(settings, frames.sources, read_model(settings.colmap))
+        return look_at(reduced(straight(frames.images, model, settings.colmap, say), settings.height), dis_flow())
     focal = None if settings.focal is None else settings.focal * frames.images[0].shape[1] / frames.full_width
-    return found_cameras(frames.images, focal, settings.straight, say)
+    return refined(found_cameras(frames, settings.source, focal, settings.straight, say), say)
 
 
-def matched(settings: PrepareSettings, frames: Frames, model: Structure) -> list[np.ndarray]:
-    """The frames that a model names, which must be all."""
-    named = dict(zip(frames.sources, frames.images))
-    missing = sorted(set(named) - set(model.names))
-    if missing or len(model.names) != len(named):
-        stray = f"{missing[0]} is not in it" if missing else "it has others"
-        raise DataError(f"{settings.colmap}: does not have just the images of {settings.source}: {stray}; give the folder "
-                        "of the images that COLMAP placed")
-    return [named[name] for name in model.names]
+def matched(settings: PrepareSettings, sources: Sequence[str], model: Structure) -> Structure:
+    """The part of a model that belongs to the frames, in their order; DataError where it lacks one."""
+    missing = [name for name in sources if name not in model.names]
+    if missing:
+        raise DataError(f"{settings.colmap}: has no camera for {missing[0]} of {settings.source}, and for {len(missing)} of its "
+                        f"{len(sources)} images in all; give the folder of just the images that COLMAP placed")
+    return model.of(sources)
 
 
-def straight(images: list[np.ndarray], model: Structure, say: Callable[[str], None]) -> Filmed:
+def straight(images: list[np.ndarray], model: Structure, subject: Path, say: Callable[[str], None]) -> Filmed:
     """Images as a camera takes them that does not bend, and its cameras."""
     size = images[0].shape[:2]
-    require_size(Path("cameras"), model.lens, size)
+    require_size(subject, model.lens, size)
     lens = model.lens.scaled(size)
     pictures, focal = lens.straightened(images)
     say(f"cameras: focal length {focal:.1f} pixels, images bent by up to {lens.bend():.1f} pixels, {len(model.points)} points")
@@ -123,28 +119,36 @@ def reduced(filmed: Filmed, height: int | None) -> Filmed:
     return replace(filmed, images=[resize_area(image, size) for image in filmed.images])
 
 
-def found_cameras(images: list[np.ndarray], focal: float | None, is_straight: bool, say: Callable[[str], None]) -> Look:
+def found_cameras(frames: Frames, subject: Path, focal: float | None, is_straight: bool, say: Callable[[str], None]) -> Look:
     """Structure from motion, in rounds: what moves is found with the cameras of one and left out in the next.
 
     The cameras are kept that explain the flow best.
     """
-    looks: list[Look] = []
-    with tempfile.TemporaryDirectory(prefix="semflow_prepare_") as work:
-        pictures, masks = Path(work) / "images", Path(work) / "masks"
-        for index, image in enumerate(images):
-            write_image(pictures / f"{index:03d}.png", image)
-        say(f"cameras: structure from motion of {len(images)} frames, in up to {ROUNDS} rounds; what moves is left out more and more")
-        for number in range(ROUNDS):
-            model = reconstruct(pictures, focal, masks if number else None, is_straight)
-            looks.append(look_at(straight(images, model, say), dis_flow(), looks[-1] if looks else None))
-            say(f"round {number + 1}: half of the flow is explained to {looks[-1].error:.3f} pixels, "
-                f"{100 * looks[-1].motion.mean():.1f}% of the pixels move")
-            if number and overlap(looks[-2].motion, looks[-1].motion) > SETTLED:
-                break
-            for index, mask in enumerate(looks[-1].motion):
-                seen = model.lens.bent(resize_nearest(mask, images[0].shape[:2]))
-                write_image(masks / f"{index:03d}.png.png", np.where(seen, 0, 255).astype(np.uint8))
+    images, looks, masks = frames.images, [], None
+    say(f"cameras: structure from motion of {len(images)} frames, in up to {ROUNDS} rounds; each leaves out what was seen to move")
+    for number in range(ROUNDS):
+        try:
+            model = reconstruct(images, frames.sources, subject, focal, masks, is_straight)
+        except DataError as error:
+            if not looks:
+                raise
+            say(f"round {number + 1}: no cameras without what moves ({error})")
+            break
+        looks.append(look_at(straight(images, model, subject, say), dis_flow(), looks[-1] if looks else None))
+        say(f"round {number + 1}: half of the flow is explained to {looks[-1].error:.3f} pixels, "
+            f"{100 * looks[-1].motion.mean():.1f}% of the pixels move")
+        if number and overlap(looks[-2].motion, looks[-1].motion) > SETTLED:
+            break
+        masks = [model.lens.bent(resize_nearest(mask, images[0].shape[:2])) for mask in looks[-1].motion]
     return min(looks, key=lambda look: look.error)
+
+
+def refined(look: Look, say: Callable[[str], None]) -> Look:
+    """The same with cameras adjusted to the flow, if that explains it better."""
+    cameras = look.filmed.cameras()
+    again = look_at(replace(look.filmed, poses_bounds=llff_rows(adjusted(cameras, look.flows), look.filmed.poses_bounds)), dis_flow(), look)
+    say(f"adjusted to the flow: {again.error:.3f} pixels, {100 * again.motion.mean():.1f}% of the pixels move")
+    return min(look, again, key=lambda found: found.error)
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:

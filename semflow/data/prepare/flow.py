@@ -19,8 +19,8 @@ from semflow.encoders.weights import load_weights, read_state_dict
 from semflow.geometry.optical_flow import consistent
 
 FlowMethod = Callable[[np.ndarray, np.ndarray], Tensor]  # two frames (H, W, 3) uint8 -> (H, W, 2) pixels
-RAFT_REMEDY = "download raft_large_C_T_SKHT_V2-ff5fadd5.pth from PyTorch's model page, or use --flow dis"
-RAFT_STEP, RAFT_UPDATES = 8, 20  # it wants sizes that are multiples of 8
+RAFT_REMEDY = "download raft_large_C_T_SKHT_V2-ff5fadd5.pth from PyTorch's model page, or leave out --raft-weights"
+RAFT_STEP, RAFT_SMALLEST, RAFT_UPDATES = 8, 128, 20  # it wants sizes that are multiples of the first and no smaller than the second
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def raft_flow(weights: Path, device: torch.device) -> FlowMethod:
     def flow(first: np.ndarray, second: np.ndarray) -> Tensor:
         height, width = first.shape[:2]
         pair = torch.from_numpy(np.stack([first, second])).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        padded = F.pad(pair, (0, -width % RAFT_STEP, 0, -height % RAFT_STEP), mode="replicate")
+        more = [max(-size % RAFT_STEP, RAFT_SMALLEST - size) for size in (width, height)]
+        padded = F.pad(pair, (0, more[0], 0, more[1]), mode="replicate")
         return network(padded[:1], padded[1:], RAFT_UPDATES)[-1][0, :, :height, :width].permute(1, 2, 0).cpu()
 
     return flow

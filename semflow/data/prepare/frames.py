@@ -8,8 +8,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
-from semflow.data.images import describe, read_image
+from semflow.data.images import Size, describe, read_image
 from semflow.data.layout import IMAGES, list_folder
 from semflow.utils.errors import DataError
 
@@ -50,15 +51,21 @@ def read_frames(source: Path, count: int | None = None, start: float = 0.0, end:
         raise DataError(f"{source}: no such file or folder; give a video, or a folder of frames")
     times, read, names = of_folder(source) if source.is_dir() else of_video(source)
     inside = [i for i, time in enumerate(times) if time >= start and (end is None or time <= end)]
-    count = count or (len(inside) if source.is_dir() else DEFAULT_FRAMES)
-    if len(inside) < max(2, count):
-        raise DataError(f"{source}: has {len(inside)} frames between start and end, {count} are wanted; ask for fewer by --frames")
-    chosen = sharpest(read, candidates([times[i] for i in inside], inside, count))
-    sizes = {image.shape[:2] for image in chosen.values()}
-    if len(sizes) > 1:
-        raise DataError(f"{source}: its frames have several sizes ({', '.join(map(describe, sorted(sizes)))}); give one video's")
-    images = [reduced(image, height) for image in chosen.values()]
-    return Frames(images, tuple(names[i] for i in chosen), len(times), sizes.pop()[1])
+    if len(inside) < max(2, count or 2):
+        raise DataError(f"{source}: has {len(inside)} frames between start and end, {max(2, count or 2)} are wanted; move --start "
+                        "and --end apart, or ask for fewer by --frames")
+    count = count or (len(inside) if source.is_dir() else min(DEFAULT_FRAMES, len(inside)))
+    sizes: set[Size] = set()
+
+    def noted(wanted: set[int]) -> Iterator[tuple[int, np.ndarray]]:
+        for index, image in read(wanted):
+            sizes.add(image.shape[:2])
+            if len(sizes) > 1:
+                raise DataError(f"{source}: its frames have several sizes ({', '.join(map(describe, sorted(sizes)))}); give one video's")
+            yield index, reduced(image, height)
+
+    chosen = sharpest(noted, candidates([times[i] for i in inside], inside, count))
+    return Frames(list(chosen.values()), tuple(names[i] for i in chosen), len(times), sizes.pop()[1])
 
 
 def candidates(times: Sequence[float], indices: Sequence[int], count: int) -> list[list[int]]:
@@ -114,12 +121,12 @@ def of_folder(folder: Path):
 
 def of_video(path: Path):
     """Seconds, reader and names of a video's frames; all are counted, because what a file says of their number is often wrong."""
-    times = [seconds for seconds, _ in decoded(path)]
+    times = [seconds for seconds, _ in tqdm(decoded(path), desc="Looking through the video", unit="frame")]
     if not times:
         raise DataError(f"{path}: cannot be read as a video; convert it, e.g. by ffmpeg -i {path.name} video.mp4")
 
     def read(wanted: set[int]) -> Iterator[tuple[int, np.ndarray]]:
-        for index, (_, video) in enumerate(decoded(path)):
+        for index, (_, video) in enumerate(tqdm(decoded(path), desc="Taking frames", unit="frame", total=len(times))):
             if index in wanted:
                 found, image = video.retrieve()
                 if not found:
@@ -130,13 +137,18 @@ def of_video(path: Path):
 
 
 def decoded(path: Path) -> Iterator[tuple[float, cv2.VideoCapture]]:
-    """The time of each frame of a video in seconds, with the video, which has it at hand."""
+    """The time of each frame of a video in seconds, with the video, which has it at hand.
+
+    Times are those of the file; where they do not grow, frames are counted and the mean rate is taken.
+    """
     video = cv2.VideoCapture(str(path))
     try:
         rate = video.get(cv2.CAP_PROP_FPS) or 30.0
-        number = 0
+        number, before = 0, -1.0
         while video.grab():
-            yield number / rate, video
+            seconds = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            before = seconds if seconds > before else before + 1 / rate if number else 0.0
+            yield before, video
             number += 1
     finally:
         video.release()

@@ -13,13 +13,13 @@ from semflow.geometry.optical_flow import pixel_centres
 from semflow.geometry.triangulation import StaticFit, fit_static, read_image
 
 # Chosen on the synthetic scenes balloon, flag and mixed
-REFERENCE_WIDTH = 480  # of the images to which the next three belong
+REFERENCE_WIDTH = 480  # of the images to which MOVED, LOUDEST, GROWN and WINDOW belong
 MOVED, GROWN = 1.0, 1  # pixels: error from which a point is taken to move; by which a mask is enlarged
 WINDOW = 5  # pixels in which the majority decides
-NOISE = 6.0  # times the median error of all pixels, which those of points at rest must not exceed either
+NOISE, LOUDEST = 6.0, 5.0  # times the median error of all pixels from which they move, if that is more; pixels, if it is too much
 SMALLEST, SMALLEST_HOLE = 0.001, 0.02  # share of the image
 NEAREST = 0.6  # of the near bound: nothing at rest is nearer
-IMPOSSIBLE = 1e3  # error of what could only be at rest there, or behind the camera
+IMPOSSIBLE = 1e3  # error of what could only be at rest there
 
 
 def seen_in(flows: dict[tuple[int, int], Flow], cameras: Cameras, frame: int) -> list[tuple[int, Tensor, Tensor]]:
@@ -53,7 +53,7 @@ def motion_masks(fits: list[StaticFit], flows: dict[tuple[int, int], Flow], came
     """
     errors = torch.stack([unexplained(fit, cameras, frame) for frame, fit in enumerate(fits)])
     scale = cameras.width / REFERENCE_WIDTH
-    limit = max(MOVED * scale, NOISE * float(errors.nanmedian()))
+    limit = max(MOVED * scale, min(NOISE * float(errors.nanmedian()), LOUDEST * scale))
     known = ~errors.isnan()
     ballots = torch.stack([known & (errors > limit), known], dim=-1).float()  # (T, H, W, 2): for moving, and in all
     return np.stack([cleaned(along_flows(ballots, flows, frame).numpy(), scale) for frame in range(len(fits))])

@@ -18,6 +18,7 @@ from semflow.data.writing import replaced_folder, write_array, write_arrays, wri
 from semflow.utils.errors import DataError
 from semflow.utils.files import move_aside, write_json, write_text
 
+POOR = 1.0 / 480  # error of half of the flow, in image widths, from which cameras are doubted
 MOVING_CLASSES = {"background": (0, 0, 0), "moving": (220, 60, 60)}
 
 
@@ -44,6 +45,9 @@ def prepare_scene(settings: PrepareSettings, say: Callable[[str], None] = print)
     say(f"frames: {len(frames.images)} of {frames.available} of {settings.source}, {describe(frames.images[0].shape[:2])}")
     look = film(settings, frames, say)
     look = look_at(look.filmed, raft) if raft else look
+    if look.error > POOR * look.filmed.map_size[1]:
+        say(f"warning: these cameras explain half of the flow to {look.error:.1f} pixels only; masks and depth will be poor, and so "
+            "will be what is trained on them")
     settings.root.mkdir(parents=True, exist_ok=True)
     with replaced_folder(folder) as target:
         write_scene(target, look, settings.label_moving, say)

@@ -45,6 +45,10 @@ class PrepareSettings:
     def __post_init__(self):
         if self.poses and self.colmap:
             raise ConfigError("--poses and --colmap both name cameras; give one of them")
+        if (self.poses or self.colmap) and (self.focal is not None or self.straight):
+            raise ConfigError("--focal and --straight are for cameras that are still to be found; leave them out with --poses and --colmap")
+        if self.colmap and not self.source.is_dir():
+            raise ConfigError(f"--colmap {self.colmap}: needs the folder of the images that COLMAP saw as SOURCE, not {self.source}")
         if self.scene in ("", ".", "..") or Path(self.scene).name != self.scene:
             raise ConfigError(f"--scene {self.scene!r}: give the name of a folder, without slashes")
         for name, value, lowest in (("frames", self.frames, 2), ("height", self.height, 16), ("focal", self.focal, 1)):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,12 +15,14 @@ import cv2
 import numpy as np
 
 from semflow.data.images import Size, describe
+from semflow.data.writing import write_image
 from semflow.geometry.poses import opengl_to_llff
 from semflow.utils.errors import DataError
 
 PROGRAM = Path(__file__).with_name("colmap_process.py")
 NOT_INSTALLED = 'structure from motion needs pycolmap: pip install -e ".[prepare]"; or give the cameras by --poses'
-BOUNDS = (0.1, 99.9)  # percentiles of the depths that a frame sees, as LLFF takes them
+BOUNDS = (0.5, 99.5)  # percentiles of the depths that a frame sees
+FEWEST = 10  # points that a frame must see
 STRAIGHT = 0.05  # pixels by which a lens may bend an image before it is resampled
 NARROWINGS, BEYOND = 50, 1e-3  # steps towards a view that this lens has seen; share of it that may lie outside
 
@@ -108,11 +111,25 @@ class Structure:
         centres = -turned @ self.w2c[:, :, 3:]
         return np.concatenate([turned * np.array([1.0, -1.0, -1.0]), centres], axis=-1)
 
+    def of(self, names: Sequence[str]) -> Structure:
+        """The part that belongs to some of the files, in the order of their names here; KeyError for one that is not in it."""
+        place = {name: index for index, name in enumerate(self.names)}
+        rows = [place[name] for name in names]
+        now = {row: index for index, row in enumerate(rows)}
+        seen = np.array([(now[frame], point) for frame, point in self.seen if frame in now], dtype=np.int64).reshape(-1, 2)
+        return replace(self, names=tuple(names), w2c=self.w2c[rows], seen=seen)
+
     def bounds(self) -> np.ndarray:
-        """(T, 2) near and far depth of what each frame sees."""
+        """(T, 2) near and far depth of what each frame sees; DataError where a frame sees next to nothing."""
         frames, points = self.seen.T
         depth = (self.w2c[frames, 2, :3] * self.points[points]).sum(-1) + self.w2c[frames, 2, 3]
-        return np.stack([np.percentile(depth[(frames == frame) & (depth > 0)], BOUNDS) for frame in range(len(self.names))])
+        found = []
+        for frame, name in enumerate(self.names):
+            own = depth[(frames == frame) & (depth > 0)]
+            if len(own) < FEWEST:
+                raise DataError(f"{name}: its camera sees {len(own)} points of the model, fewer than {FEWEST}; leave the frame out")
+            found.append(np.percentile(own, BOUNDS))
+        return np.stack(found)
 
     def poses_bounds(self, focal: float, size: Size) -> np.ndarray:
         """(T, 17) LLFF rows for straight images of `size` and this focal length."""
@@ -121,28 +138,37 @@ class Structure:
         return np.concatenate([matrices.reshape(-1, 15), self.bounds()], axis=-1)
 
 
-def reconstruct(images: Path, focal: float | None = None, masks: Path | None = None, straight: bool = False) -> Structure:
-    """Structure from motion of a folder of images that one camera took.
+def reconstruct(images: Sequence[np.ndarray], sources: Sequence[str], subject: Path, focal: float | None = None,
+                masks: Sequence[np.ndarray] | None = None, straight: bool = False) -> Structure:
+    """Structure from motion of images (H, W, 3) uint8 that one camera took.
 
     Args:
+        sources: what each of them is called. subject: where they come from, for errors.
         focal: of the camera, in pixels, if it is known; otherwise it is found too.
-        masks: folder with NAME.png for every image NAME; where they are black, nothing is looked for.
+        masks: (H, W) bool for each image; where they are True, nothing is looked for.
         straight: the lens does not bend (else one coefficient of radial distortion is found).
 
     Raises:
         DataError: pycolmap is missing or finds nothing, or some images cannot be placed.
     """
+    names = [f"{index:06d}.png" for index in range(len(images))]
+    height, width = images[0].shape[:2]
+    params = [focal, width / 2, height / 2, *([] if straight else [0.0])] if focal else []
     with tempfile.TemporaryDirectory(prefix="semflow_colmap_") as work:
-        size = first_size(images)
-        params = [focal, size[1] / 2, size[0] / 2, *([] if straight else [0.0])] if focal else []
-        found = ask(Path(work), images=str(images), masks=str(masks or ""), camera_params=params,
-                    camera_model="SIMPLE_PINHOLE" if straight else "SIMPLE_RADIAL", refine_focal=focal is None)
-    missing = sorted({path.name for path in images.iterdir()} - set(found.names))
+        pictures, covers = Path(work) / "images", Path(work) / "masks"
+        for index, (name, image) in enumerate(zip(names, images)):
+            write_image(pictures / name, image)
+            if masks is not None:
+                write_image(covers / f"{name}.png", np.where(masks[index], 0, 255).astype(np.uint8))
+        found = ask(Path(work), subject, "the frames must overlap, and the camera must move", images=str(pictures),
+                    masks="" if masks is None else str(covers), camera_params=params, refine_focal=focal is None,
+                    camera_model="SIMPLE_PINHOLE" if straight else "SIMPLE_RADIAL")
+    missing = [source for name, source in zip(names, sources) if name not in found.names]
     if missing:
-        raise DataError(f"{images}: {len(missing)} of {len(missing) + len(found.names)} frames could not be placed "
-                        f"({', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}); take more frames (--frames) or a part "
-                        "(--start, --end) in which the camera moves, and what stands still fills most of the image")
-    return found
+        raise DataError(f"{subject}: {len(missing)} of {len(names)} frames could not be placed ({', '.join(missing[:5])}"
+                        f"{', …' if len(missing) > 5 else ''}); take more frames (--frames) or a part (--start, --end) in which "
+                        "the camera moves, and what stands still fills most of the image")
+    return replace(found, names=tuple(sources))
 
 
 def read_model(folder: Path) -> Structure:
@@ -151,27 +177,27 @@ def read_model(folder: Path) -> Structure:
     Raises:
         DataError: it cannot be read, its cameras differ or have a model that cannot be undistorted.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give the one with cameras.bin, images.bin and points3D.bin (or .txt)")
     with tempfile.TemporaryDirectory(prefix="semflow_colmap_") as work:
-        return ask(Path(work), model=str(folder))
+        return ask(Path(work), folder, "give the folder with cameras.bin, images.bin and points3D.bin (or .txt)", model=str(folder))
 
 
-def ask(work: Path, **request) -> Structure:
+def ask(work: Path, subject: Path, remedy: str, **request) -> Structure:
     """The answer of `colmap_process.py`; raises DataError with the last line it said if there is none."""
     if find_spec("pycolmap") is None:
         raise DataError(NOT_INSTALLED)
-    answer = work / "answer.npz"
-    said = work / "request.json"
+    answer, said = work / "answer.npz", work / "request.json"
     said.write_text(json.dumps({"model": "", "work": str(work), "answer": str(answer), **request}))
     done = subprocess.run([sys.executable, str(PROGRAM), str(said)], capture_output=True, text=True)
-    subject = request.get("model") or request["images"]
     if done.returncode or not answer.is_file():
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DataError(f"{subject}: COLMAP found no cameras ({last}); the frames must overlap and the camera must move")
+        last = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        raise DataError(f"{subject}: COLMAP gives no cameras ({last}); {remedy}")
     with np.load(answer) as arrays:
         return checked(subject, {name: arrays[name] for name in arrays.files})
 
 
-def checked(subject: str, found: dict[str, np.ndarray]) -> Structure:
+def checked(subject: Path, found: dict[str, np.ndarray]) -> Structure:
     """The arrays of an answer as a structure; raises DataError where the frames differ in their cameras."""
     sizes, intrinsics = found["sizes"], found["intrinsics"]
     if (sizes != sizes[0]).any() or not np.allclose(intrinsics, intrinsics[0], rtol=0.01, atol=1e-3):
@@ -180,12 +206,6 @@ def checked(subject: str, found: dict[str, np.ndarray]) -> Structure:
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
     lens = Lens(matrix, np.array(distortion), (int(sizes[0][0]), int(sizes[0][1])))
     return Structure(tuple(str(name) for name in found["names"]), found["w2c"], lens, found["points"], found["seen"])
-
-
-def first_size(images: Path) -> Size:
-    """(H, W) of the first image of a folder."""
-    first = cv2.imread(str(sorted(images.iterdir())[0]))
-    return first.shape[:2]
 
 
 def require_size(path: Path, lens: Lens, size: Size) -> None:

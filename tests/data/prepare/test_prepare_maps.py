@@ -6,9 +6,11 @@ import pytest
 import torch
 from torchvision.models.optical_flow import raft_large
 
+from semflow.data.prepare import flow as flow_module
+from semflow.data.prepare.adjustment import adjusted, moved
 from semflow.data.prepare.disparity import along_time, inverse_depths, spread, standing
 from semflow.data.prepare.flow import Flow, dis_flow, flows_between, raft_flow
-from semflow.data.prepare.motion import cleaned, fit_frames, motion_masks, unexplained
+from semflow.data.prepare.motion import cleaned, fit_frames, median_error, motion_masks, unexplained
 from semflow.geometry.cameras import Cameras
 from semflow.utils.errors import CheckpointError
 
@@ -169,11 +171,78 @@ def test_raft_takes_any_size_and_only_its_own_weights(tmp_path):
     torch.manual_seed(0)
     torch.save(raft_large(weights=None).state_dict(), tmp_path / "raft.pth")
     flow = raft_flow(tmp_path / "raft.pth", torch.device("cpu"))
-    first, second = (np.random.default_rng(i).integers(0, 256, (130, 141, 3), dtype=np.uint8) for i in range(2))
+    first, second = (np.random.default_rng(i).integers(0, 256, (60, 141, 3), dtype=np.uint8) for i in range(2))
     found = flow(first, second)
-    assert found.shape == (130, 141, 2) and torch.isfinite(found).all()
+    assert found.shape == (60, 141, 2) and torch.isfinite(found).all()
     torch.save({"other": torch.zeros(1)}, tmp_path / "wrong.pth")
     with pytest.raises(CheckpointError, match="missing"):
         raft_flow(tmp_path / "wrong.pth", torch.device("cpu"))
-    with pytest.raises(CheckpointError, match="--flow dis|no such weight file"):
+    with pytest.raises(CheckpointError, match="no such weight file; .* leave out --raft-weights"):
         raft_flow(tmp_path / "none.pth", torch.device("cpu"))
+
+
+def test_raft_gets_the_first_frame_first_with_values_from_minus_one_to_one(tmp_path, monkeypatch):
+    seen = []
+
+    class Network(torch.nn.Module):
+        def forward(self, first, second, updates):
+            seen.extend([first, second])
+            return [torch.zeros(1, 2, *first.shape[2:])]
+
+    monkeypatch.setattr(flow_module, "raft_large", lambda weights: Network())
+    torch.save({"x": torch.zeros(1)}, tmp_path / "raft.pth")
+    monkeypatch.setattr(flow_module, "load_weights", lambda *arguments: None)
+    raft_flow(tmp_path / "raft.pth", torch.device("cpu"))(np.zeros((128, 136, 3), np.uint8), np.full((128, 136, 3), 255, np.uint8))
+    assert (seen[0] == -1).all() and (seen[1] == 1).all()
+
+
+def test_noisy_flow_of_points_at_rest_does_not_move():
+    found = flows()
+    generator = torch.Generator().manual_seed(0)
+    noisy = {pair: Flow(flow.vectors + 0.25 * torch.randn(H, W, 2, generator=generator), flow.valid) for pair, flow in found.items()}
+    assert not np.mean(masks_of(noisy)) > 0.02
+
+
+def test_wrong_flow_that_is_known_to_be_wrong_does_not_vote():
+    found = flows((0.0, 3.0))
+    trusted = masks_of(found)
+    for (here, there), flow in list(found.items()):
+        if abs(here - there) == 2:
+            found[here, there] = Flow(flow.vectors + 40.0, torch.zeros_like(flow.valid))
+    again = masks_of(found)
+    assert (again & trusted).sum() / (again | trusted).sum() > 0.85
+
+
+def test_a_far_background_is_far_and_at_rest():
+    """Depth 200 behind the wall at 4: next to no parallax of its own, but the cameras are far enough apart to know."""
+    found, cameras = flows(), row_of_cameras()
+    for (here, there), flow in found.items():
+        flow.vectors[:40] *= WALL / 200
+    fits = fit_frames(found, cameras)
+    motion = motion_masks(fits, found, cameras)
+    assert not motion.any()
+    for depth in inverse_depths(fits, found, cameras, motion, [np.full((H, W, 3), 120, np.uint8)] * T):
+        np.testing.assert_allclose(depth[:36], 1 / 200, atol=2e-3)
+        np.testing.assert_allclose(depth[44:], 1 / WALL, rtol=1e-2)
+
+
+def test_rays_that_part_a_little_meet_at_infinity_and_do_not_move():
+    found = flows()
+    for (here, there), flow in found.items():
+        flow.vectors[..., 0] = 0.05 * (there - here)  # against the parallax of anything in front, but within the noise
+    assert not masks_of(found).any()
+
+
+def test_cameras_are_adjusted_to_the_flow_and_what_moves_does_not_matter():
+    """Poses disturbed by half a degree and a tenth of a step come back, but for what no flow tells: a similarity."""
+    true, found = row_of_cameras(), flows((0.0, 3.0))
+    generator = torch.Generator().manual_seed(3)
+    turn, move = (torch.randn(T, 3, generator=generator) for _ in range(2))
+    wrong = moved(true, 0.005 * turn, 0.1 * move)
+    again = adjusted(wrong, found)
+    errors = [median_error(fit_frames(found, cameras), cameras) for cameras in (wrong, again)]
+    assert errors[0] > 1.0 and errors[1] < 0.1
+    relative = [cameras.c2w[0, :, :3].T @ cameras.c2w[-1, :, :3] for cameras in (true, wrong, again)]
+    degrees = [float(torch.rad2deg(torch.acos(((relative[0].T @ other).trace().clamp(max=3) - 1) / 2))) for other in relative[1:]]
+    assert degrees[1] < 0.5 * degrees[0]
+    assert again.focal == true.focal and torch.equal(again.near, true.near)

@@ -1,7 +1,9 @@
 """Whole scenes made from frames."""
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ from semflow.data.loader import load_scene
 from semflow.data.prepare import PrepareSettings, filming, prepare_scene, scene
 from semflow.data.prepare.structure import Lens, Structure
 from semflow.data.synthetic import make_scene
-from semflow.geometry.poses import llff_to_opengl
+from semflow.geometry.poses import cameras_from_llff, llff_to_opengl
 from semflow.utils.errors import ConfigError, DataError
 
 needs_colmap = pytest.mark.skipif(find_spec("pycolmap") is None, reason="pycolmap is not installed")
@@ -80,16 +82,16 @@ def test_labels_are_those_of_the_masks(both):
 
 
 def test_nothing_is_lost_and_nothing_half_made_stays(room, tmp_path, monkeypatch):
-    folder = prepared(room, tmp_path)
+    folder = prepared(room, tmp_path, height=54)
     (folder / "SegmentationClass_train").mkdir()
     with pytest.raises(DataError, match="already exists; choose another name, or say --overwrite"):
-        prepared(room, tmp_path)
+        prepared(room, tmp_path, height=54)
     monkeypatch.setattr(scene, "inverse_depths", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        prepared(room, tmp_path, overwrite=True)
+        prepared(room, tmp_path, height=54, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"] and (folder / "SegmentationClass_train").is_dir()
     monkeypatch.undo()
-    prepared(room, tmp_path, overwrite=True)
+    prepared(room, tmp_path, height=54, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.bak-1"]
     assert (tmp_path / "mine.bak-1" / "SegmentationClass_train").is_dir() and not (folder / "SegmentationClass_train").exists()
 
@@ -104,10 +106,12 @@ def test_a_root_with_other_classes_keeps_them(room, tmp_path):
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"colmap": "x"}, "--poses and --colmap both name cameras"),
+    ({"straight": True}, "--focal and --straight are for cameras that are still to be found"),
+    ({"poses": None, "colmap": Path("m"), "source": Path("film.mp4")}, "--colmap m: needs the folder of the images"),
     ({"scene": "a/b"}, "--scene 'a/b'"),
     ({"scene": ".."}, "--scene '..'"),
     ({"frames": 1}, "--frames 1: must be at least 2"),
-    ({"focal": 0.0}, "--focal 0.0: must be at least 1"),
+    ({"focal": 0.0, "poses": None}, "--focal 0.0: must be at least 1"),
 ])
 def test_bad_settings_name_the_option(room, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
@@ -121,20 +125,24 @@ def test_poses_of_other_frames_are_refused(room, tmp_path):
 
 
 def model_of(room, names) -> Structure:
-    """What COLMAP would have found of the scene, with images in another order than that of its names."""
+    """What COLMAP would have found of the scene."""
     rows = np.load(room / "poses_bounds.npy")
     c2w = llff_to_opengl(rows[:, :15].reshape(-1, 3, 5)[:, :, :4]) * np.array([1, -1, -1, 1.0])
     w2c = np.concatenate([c2w[:, :, :3].transpose(0, 2, 1), -np.einsum("tji,tj->ti", c2w[:, :, :3], c2w[:, :, 3])[..., None]], -1)
     focal, (height, width) = rows[0, 14], rows[0, [4, 9]].astype(int)
     lens = Lens(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), np.zeros(4), (int(height), int(width)))
-    seen = np.stack(np.meshgrid(np.arange(len(rows)), np.arange(8), indexing="ij"), -1).reshape(-1, 2)
-    points = c2w[0, :, 3] + np.linspace(rows[0, 15], rows[0, 16], 8)[:, None] * c2w[0, :, 2]
+    seen = np.stack(np.meshgrid(np.arange(len(rows)), np.arange(12), indexing="ij"), -1).reshape(-1, 2)
+    points = c2w[0, :, 3] + np.linspace(rows[0, 15], rows[0, 16], 12)[:, None] * c2w[0, :, 2]
     return Structure(tuple(names), w2c, lens, points, seen)
 
 
-def test_a_model_of_colmap_gives_the_cameras(room, tmp_path, monkeypatch):
+def test_a_model_of_colmap_gives_the_cameras_of_its_images_by_their_names(room, tmp_path, monkeypatch):
+    """Here the model lists them in another order, and has one more."""
     names = [f"{i:03d}.png" for i in range(FRAMES)]
-    monkeypatch.setattr(filming, "read_model", lambda folder: model_of(room, names))
+    order = [3, 0, 5, 1, 4, 2]
+    model = replace(model_of(room, names), names=(*(names[i] for i in order), "other.png"))
+    model = replace(model, w2c=model.w2c[[*order, 0]])
+    monkeypatch.setattr(filming, "read_model", lambda folder: model)
     folder = prepared(room, tmp_path, poses=None, colmap=tmp_path, height=81)
     rows, exact = np.load(folder / "poses_bounds.npy"), np.load(room / "poses_bounds.npy")
     np.testing.assert_allclose(rows[:, :15], exact[:, :15], atol=1e-9)
@@ -142,14 +150,66 @@ def test_a_model_of_colmap_gives_the_cameras(room, tmp_path, monkeypatch):
     loaded = load_scene(DataConfig(dir=str(tmp_path), factor=1), "mine")
     assert loaded.cameras.focal == pytest.approx(exact[0, 14] / 2)
     monkeypatch.setattr(filming, "read_model", lambda folder: model_of(room, [*names[:-1], "other.png"]))
-    with pytest.raises(DataError, match="005.png is not in it"):
+    with pytest.raises(DataError, match="has no camera for 005.png of .*, and for 1 of its 6 images in all"):
         prepared(room, tmp_path, poses=None, colmap=tmp_path, scene="second")
+
+
+def test_a_model_of_larger_images_is_scaled(room, tmp_path, monkeypatch):
+    names = [f"{i:03d}.png" for i in range(FRAMES)]
+    model = model_of(room, names)
+    monkeypatch.setattr(filming, "read_model", lambda folder: replace(model, lens=model.lens.scaled((324, 576))))
+    folder = prepared(room, tmp_path, poses=None, colmap=tmp_path)
+    np.testing.assert_allclose(np.load(folder / "poses_bounds.npy")[:, :15], np.load(room / "poses_bounds.npy")[:, :15], atol=1e-6)
+
+
+def test_rounds_cover_what_moves_and_the_best_one_is_kept(room, tmp_path, monkeypatch):
+    """Without COLMAP: the first round's cameras are wrong by a degree, the second's right, the third finds none."""
+    truth = model_of(room, [f"{i:03d}.png" for i in range(FRAMES)])
+    turn, _ = cv2.Rodrigues(np.array([0.0, np.radians(1.0), 0.0]))
+    wrong = truth.w2c.copy()
+    wrong[::2, :, :3] = turn @ wrong[::2, :, :3]
+    wrong[::2, :, 3] = wrong[::2, :, 3] @ turn.T
+    asked = []
+
+    def reconstruct(images, sources, subject, focal, masks, straight):
+        asked.append((focal, masks))
+        if len(asked) == 3:
+            raise DataError("nothing is left")
+        return replace(truth, w2c=wrong) if len(asked) == 1 else truth
+
+    said = []
+    monkeypatch.setattr(filming, "reconstruct", reconstruct)
+    monkeypatch.setattr(filming, "adjusted", lambda cameras, flows: cameras)
+    folder = prepare_scene(settings_of(room, tmp_path, poses=None, focal=495.36, height=81), say=said.append)
+    assert [focal for focal, _ in asked] == pytest.approx([247.68] * 3)  # the frames are half as wide as those of the source
+    assert asked[0][1] is None and np.shape(asked[1][1]) == (FRAMES, 81, 144) and np.mean(asked[1][1]) > np.mean(asked[2][1]) > 0
+    assert any("round 3: no cameras without what moves (nothing is left)" in line for line in said)
+    found, exact = (cameras_from_llff(np.load(f / "poses_bounds.npy"), 81, 144).c2w for f in (folder, room))
+    assert (found[:, :, :3] - exact[:, :, :3]).abs().max() < 1e-4
+
+
+def test_cameras_that_do_not_move_or_are_wrong_are_not_passed_over(room, tmp_path):
+    rows = np.load(room / "poses_bounds.npy")
+    np.save(tmp_path / "same.npy", np.repeat(rows[:1], FRAMES, 0))
+    with pytest.raises(DataError, match="no depth can be told: the cameras do not move"):
+        prepared(room, tmp_path / "root", poses=tmp_path / "same.npy")
+    np.save(tmp_path / "reversed.npy", rows[::-1])
+    said = []
+    prepare_scene(settings_of(room, tmp_path / "root", poses=tmp_path / "reversed.npy"), say=said.append)
+    assert any(line.startswith("warning: these cameras explain half of the flow to") for line in said)
+
+
+def test_flow_is_written_with_what_it_does_not_know(made, room):
+    """Where the next frame does not show a pixel, its flow does not count."""
+    with np.load(made / "flow" / "002_fwd.npz") as own, np.load(room / "flow" / "002_fwd.npz") as exact:
+        seen = cv2.resize(exact["mask"].astype(np.uint8), own["mask"].shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        assert own["mask"][seen].mean() > 0.85 and own["mask"][~seen].mean() < 0.3
 
 
 @needs_colmap
 def test_cameras_are_found_in_rounds(room, tmp_path):
     said = []
-    folder = prepare_scene(settings_of(room, tmp_path, poses=None, straight=True, focal=247.68), say=said.append)
+    prepare_scene(settings_of(room, tmp_path, poses=None, straight=True, focal=247.68), say=said.append)
     rounds = [line for line in said if "focal length" in line]
     assert 2 <= len(rounds) <= 3 and all("247.7" in line for line in rounds)
     found = load_scene(DataConfig(dir=str(tmp_path), factor=2), "mine")

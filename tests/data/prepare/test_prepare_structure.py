@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from semflow.data.maps import read_poses_bounds
 from semflow.data.prepare import structure
-from semflow.data.prepare.structure import Lens, Structure, checked, read_model, reconstruct
+from semflow.data.prepare.structure import Lens, Structure, checked, read_model, reconstruct, require_size
 from semflow.data.synthetic import make_scene
 from semflow.geometry.poses import cameras_from_llff, llff_to_opengl, world_scale
 from semflow.utils.errors import DataError
@@ -99,8 +100,37 @@ def test_bounds_are_the_depths_that_a_frame_sees():
     depth = found.points @ found.w2c[1, 2, :3] + found.w2c[1, 2, 3]
     near, far = found.bounds()[1]
     assert depth.min() <= near <= depth.min() + 0.05 and depth.max() - 0.05 <= far <= depth.max()
-    seen = found.seen[(found.seen[:, 0] != 1) | (found.seen[:, 1] < 10)]
-    assert replace(found, seen=seen).bounds()[1][1] == pytest.approx(np.percentile(depth[:10], 99.9))
+    seen = found.seen[(found.seen[:, 0] != 1) | (found.seen[:, 1] < 12)]
+    assert replace(found, seen=seen).bounds()[1][1] == pytest.approx(np.percentile(depth[:12], 99.5))
+    behind = replace(found, points=np.concatenate([found.points, [[0.0, 0.0, -9.0]]]), seen=np.concatenate([found.seen, [[1, 50]]]))
+    np.testing.assert_allclose(behind.bounds(), found.bounds())
+    with pytest.raises(DataError, match="b: its camera sees 3 points of the model, fewer than 10; leave the frame out"):
+        replace(found, seen=found.seen[(found.seen[:, 0] != 1) | (found.seen[:, 1] < 3)]).bounds()
+
+
+def test_a_part_of_a_model_has_the_order_that_is_asked_for():
+    found = toy_structure(lens())
+    found = replace(found, seen=found.seen[found.seen[:, 1] >= 10 * found.seen[:, 0]])
+    part = found.of(["c", "a"])
+    assert part.names == ("c", "a")
+    np.testing.assert_array_equal(part.w2c, found.w2c[[2, 0]])
+    for new, old in ((0, 2), (1, 0)):
+        assert set(part.seen[part.seen[:, 0] == new, 1]) == set(found.seen[found.seen[:, 0] == old, 1])
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_a_lens_of_another_size_bends_alike(ratio):
+    own = lens(0.1, cx=42.0)
+    other = own.scaled((int(H * ratio), int(W * ratio)))
+    assert other.straight_focal() == pytest.approx(own.straight_focal() * ratio, rel=2e-3)
+    assert other.matrix[0, 2] == pytest.approx(42.0 * ratio) and other.matrix[2, 2] == 1
+    assert other.bend() == pytest.approx(own.bend() * ratio, rel=0.1)
+
+
+def test_a_lens_of_another_shape_is_refused(tmp_path):
+    require_size(tmp_path, lens(), (2 * H, 2 * W))
+    with pytest.raises(DataError, match="its images are 80x60, the frames 60x80"):
+        require_size(tmp_path, lens(), (W, H))
 
 
 def answer(**changes) -> dict[str, np.ndarray]:
@@ -110,12 +140,12 @@ def answer(**changes) -> dict[str, np.ndarray]:
 
 
 def test_frames_of_several_cameras_are_refused():
-    assert checked("model", answer()).lens.size == (H, W)
+    assert checked(Path("model"), answer()).lens.size == (H, W)
     other = answer()["intrinsics"].copy()
     other[1, 0] = 90
     for changes in ({"intrinsics": other}, {"sizes": np.array([[H, W], [H, W + 8]])}):
         with pytest.raises(DataError, match="model: its images have different cameras"):
-            checked("model", answer(**changes))
+            checked(Path("model"), answer(**changes))
 
 
 def test_without_pycolmap_the_error_says_what_to_install(monkeypatch, tmp_path):
@@ -124,31 +154,59 @@ def test_without_pycolmap_the_error_says_what_to_install(monkeypatch, tmp_path):
         read_model(tmp_path)
 
 
-def test_frames_that_cannot_be_placed_are_named(monkeypatch, tmp_path):
-    for name in ("000.png", "001.png", "002.png"):
-        cv2.imwrite(str(tmp_path / name), np.zeros((H, W, 3), np.uint8))
-    found = replace(toy_structure(lens()), names=("000.png", "002.png"))
-    monkeypatch.setattr(structure, "ask", lambda work, **request: found)
-    with pytest.raises(DataError, match=r"1 of 3 frames could not be placed \(001.png\)"):
-        reconstruct(tmp_path)
+def test_frames_that_cannot_be_placed_are_named_as_the_user_knows_them(monkeypatch):
+    blank = [np.zeros((H, W, 3), np.uint8)] * 3
+    found = replace(toy_structure(lens()), names=("000000.png", "000002.png"))
+    monkeypatch.setattr(structure, "ask", lambda work, subject, remedy, **request: found)
+    with pytest.raises(DataError, match=r"film.mp4: 1 of 3 frames could not be placed \(0.500 s\)"):
+        reconstruct(blank, ["0.000 s", "0.500 s", "1.000 s"], Path("film.mp4"))
+
+
+def test_colmap_sees_the_images_and_looks_for_nothing_where_the_masks_are_true(monkeypatch):
+    """Its masks are black where nothing is to be found, and have the image's whole name before their own ending."""
+    asked = {}
+
+    def look(work, subject, remedy, **request):
+        asked.update(request)
+        asked["image"] = cv2.imread(f"{request['images']}/000001.png")
+        asked["mask"] = cv2.imread(f"{request['masks']}/000001.png.png", cv2.IMREAD_GRAYSCALE) if request["masks"] else None
+        return replace(toy_structure(lens()), names=("000000.png", "000001.png", "000002.png"))
+
+    monkeypatch.setattr(structure, "ask", look)
+    images = [np.full((H, W, 3), (10 * i, 100, 200), np.uint8) for i in range(3)]
+    masks = [np.zeros((H, W), bool) for _ in range(3)]
+    masks[1][5:9, 20:30] = True
+    found = reconstruct(images, ["x", "y", "z"], Path("film.mp4"), focal=75.0, masks=masks)
+    assert found.names == ("x", "y", "z")
+    assert asked["image"][0, 0].tolist() == [200, 100, 10]
+    assert (asked["mask"] == np.where(masks[1], 0, 255)).all()
+    assert asked["camera_params"] == [75.0, W / 2, H / 2, 0.0] and not asked["refine_focal"]
+    reconstruct(images, ["x", "y", "z"], Path("film.mp4"), straight=True)
+    assert asked["camera_params"] == [] and asked["refine_focal"] and asked["camera_model"] == "SIMPLE_PINHOLE" and not asked["masks"]
 
 
 @needs_colmap
 def test_images_without_anything_to_see_give_no_cameras(tmp_path):
-    for name in ("000.png", "001.png"):
-        cv2.imwrite(str(tmp_path / name), np.full((H, W, 3), 90, np.uint8))
-    with pytest.raises(DataError, match="COLMAP found no cameras .*the camera must move") as error:
-        reconstruct(tmp_path)
+    blank = [np.full((H, W, 3), 90, np.uint8)] * 2
+    with pytest.raises(DataError, match="film.mp4: COLMAP gives no cameras .*the camera must move") as error:
+        reconstruct(blank, ["0 s", "1 s"], Path("film.mp4"))
     assert "\n" not in str(error.value)
-    with pytest.raises(DataError, match="COLMAP found no cameras"):
+    with pytest.raises(DataError, match="COLMAP gives no cameras .*give the folder with cameras.bin"):
         read_model(tmp_path)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        read_model(tmp_path / "nowhere")
 
 
 @needs_colmap
 def test_cameras_of_a_synthetic_scene_are_found(tmp_path):
     """Up to a similarity: directions between camera centres, and turns, are those of the scene."""
     scene = make_scene(tmp_path, "room", seed=3, frames=6, height=81, width=144, objects=("ball",))
-    found = reconstruct(scene / "images", straight=True)
+    names = sorted(path.name for path in (scene / "images").iterdir())
+    images = [cv2.imread(str(scene / "images" / name))[..., ::-1] for name in names]
+    found = reconstruct(images, names, scene, straight=True)
     true = llff_to_opengl(np.load(scene / "poses_bounds.npy")[:, :15].reshape(-1, 3, 5)[:, :, :4])
     own = found.c2w()
     turn = own[0, :, :3] @ true[0, :, :3].T
