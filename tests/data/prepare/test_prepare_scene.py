@@ -165,6 +165,7 @@ def test_a_model_of_larger_images_is_scaled(room, tmp_path, monkeypatch):
 def test_rounds_cover_what_moves_and_the_best_one_is_kept(room, tmp_path, monkeypatch):
     """Without COLMAP: the first round's cameras are wrong by a degree, the second's right, the third finds none."""
     truth = model_of(room, [f"{i:03d}.png" for i in range(FRAMES)])
+    truth = replace(truth, lens=truth.lens.scaled((81, 144)))
     turn, _ = cv2.Rodrigues(np.array([0.0, np.radians(1.0), 0.0]))
     wrong = truth.w2c.copy()
     wrong[::2, :, :3] = turn @ wrong[::2, :, :3]
