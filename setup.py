@@ -29,7 +29,7 @@ setup(
         "kornia",
         "safetensors",
     ],
-    extras_require={"dev": ["pytest", "scikit-learn"], "lpips": ["lpips"], "plots": ["matplotlib"],
+    extras_require={"dev": ["pytest", "scikit-learn", "pycolmap>=4.0"], "lpips": ["lpips"], "plots": ["matplotlib"],
                     "prepare": ["pycolmap>=4.0"]},
     entry_points={"console_scripts": ["semflow = semflow.cli.main:main"]},
     classifiers=[

@@ -1,9 +1,10 @@
 """Make a scene from your own video: frames, cameras, optical flow, motion masks and inverse depth.
 
-The cameras are found by structure from motion (COLMAP, through pycolmap: pip install -e ".[prepare]"), unless they are given. The
-camera must move, and what stands still must fill most of the image. Flow is OpenCV's DIS; what moves is what no point at
-rest explains; what stands still is triangulated. One camera cannot tell how far away a moving thing is: it is taken to
-stand on what is below it. Where that is wrong, put the maps of a monocular depth network into disp/ (data/README.md).
+Cameras are found by structure from motion (COLMAP, through pycolmap: pip install -e ".[prepare]"), unless they are given. The camera
+must move, and what stands still must fill most of the image. Flow is OpenCV's DIS; what moves is what no point at rest
+explains; what stands still is triangulated. One camera cannot tell how far away a moving thing is: it is taken to stand on
+what is below it. docs/own_video.md says how to film, how good all of it is, and how to put in better maps. On two cores
+12 frames of 960x540 take a minute and a half.
 
     semflow prepare video.mp4 --root data/mine --scene Street --label-moving
 """
@@ -28,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--end", type=float, metavar="S", help="to there (default: the end)")
     group.add_argument("--height", type=int, default=540, metavar="PIXELS", help="larger frames are reduced to it (default: %(default)s)")
     group = parser.add_argument_group("cameras")
-    group.add_argument("--focal", type=float, metavar="PIXELS", help="focal length in pixels of the source's frames, if you know it (default: found)")
-    group.add_argument("--straight", action="store_true", help="the lens does not bend lines (default: one coefficient of distortion is found)")
-    group.add_argument("--colmap", type=Path, metavar="FOLDER", help="sparse model of COLMAP with just the images of SOURCE")
-    group.add_argument("--poses", type=Path, metavar="FILE", help="LLFF poses_bounds.npy of just the frames that are taken")
+    group.add_argument("--focal", type=float, metavar="PIXELS", help="focal length in pixels of the frames as they are in SOURCE, if you know it (default: found)")
+    group.add_argument("--straight", action="store_true", help="straight lines are straight: the frames were undistorted or rendered (default: one coefficient of distortion is found)")
+    group.add_argument("--colmap", type=Path, metavar="FOLDER", help="a sparse model of COLMAP, with the images of the folder SOURCE, in place of finding cameras")
+    group.add_argument("--poses", type=Path, metavar="FILE", help="an LLFF poses_bounds.npy of the images of the folder SOURCE, which are straight, in place of finding cameras")
     group = parser.add_argument_group("maps")
     group.add_argument("--raft-weights", type=Path, metavar="FILE", help="optical flow by torchvision's raft_large with these weights (default: DIS)")
     group.add_argument("--device", default="auto", help="for RAFT: auto, cpu, cuda, cuda:N or mps (default: %(default)s)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from semflow.data.label_map import FOREGROUND, LABELMAP
 from semflow.data.prepare.disparity import inverse_depths
 from semflow.data.prepare.filming import Look, film, look_at
 from semflow.data.prepare.flow import raft_flow
-from semflow.data.prepare.frames import read_frames
+from semflow.data.prepare.frames import Frames, read_frames
 from semflow.data.prepare.settings import PrepareSettings
 from semflow.data.writing import replaced_folder, write_array, write_arrays, write_image
 from semflow.utils.errors import DataError
@@ -51,12 +52,18 @@ def prepare_scene(settings: PrepareSettings, say: Callable[[str], None] = print)
     settings.root.mkdir(parents=True, exist_ok=True)
     with replaced_folder(folder) as target:
         write_scene(target, look, settings.label_moving, say)
-        write_json(target / "prepare.json", {"source": str(settings.source), "frames": list(frames.sources)})
+        write_json(target / "prepare.json", record(settings, frames, look))
         if folder.exists():
             say(f"the old {folder} is now {move_aside(folder)}")
     if settings.label_moving:
         write_classes(settings.root)
     return folder
+
+
+def record(settings: PrepareSettings, frames: Frames, look: Look) -> dict[str, Any]:
+    """What a scene was made from, and how well its cameras explain the flow."""
+    given = {name: value if isinstance(value, (int, float, type(None))) else str(value) for name, value in vars(settings).items()}
+    return {"settings": given, "frames": list(frames.sources), "explained_to_pixels": look.error, "moving_share": float(look.motion.mean())}
 
 
 def write_scene(folder: Path, look: Look, label_moving: bool, say: Callable[[str], None]) -> None:

@@ -17,8 +17,8 @@ class PrepareSettings:
     Attributes:
         source: a video, or a folder of images. root, scene: where it goes: root/scene.
         frames, start, end, height: see `read_frames`.
-        poses: an LLFF poses_bounds.npy of these frames. colmap: a sparse model of COLMAP of the images of the folder
-            `source`. Without both the cameras are found.
+        poses: an LLFF poses_bounds.npy of the frames that are taken of the folder `source`. colmap: a sparse model of COLMAP of
+            its images. Without both the cameras are found.
         focal: focal length in pixels of the source's frames, if it is known. straight: the lens does not bend.
         raft_weights: weights of torchvision's large RAFT; None: DIS.
         label_moving: labels of two classes, background and moving, from the motion masks.
@@ -47,8 +47,9 @@ class PrepareSettings:
             raise ConfigError("--poses and --colmap both name cameras; give one of them")
         if (self.poses or self.colmap) and (self.focal is not None or self.straight):
             raise ConfigError("--focal and --straight are for cameras that are still to be found; leave them out with --poses and --colmap")
-        if self.colmap and not self.source.is_dir():
-            raise ConfigError(f"--colmap {self.colmap}: needs the folder of the images that COLMAP saw as SOURCE, not {self.source}")
+        for name, given in (("poses", self.poses), ("colmap", self.colmap)):
+            if given and self.source.exists() and not self.source.is_dir():
+                raise ConfigError(f"--{name} {given}: belongs to the images of a folder; give that as SOURCE, not {self.source}")
         if self.scene in ("", ".", "..") or Path(self.scene).name != self.scene:
             raise ConfigError(f"--scene {self.scene!r}: give the name of a folder, without slashes")
         for name, value, lowest in (("frames", self.frames, 2), ("height", self.height, 16), ("focal", self.focal, 1)):

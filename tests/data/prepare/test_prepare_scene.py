@@ -53,7 +53,8 @@ def test_a_prepared_scene_is_in_order_and_says_where_it_comes_from(made, room):
     problems, (report,) = check_scenes(made.parent)
     assert not problems and not report.problems and "2 classes (may move: moving), 6 labelled frames" in report.summary
     record = json.loads((made / "prepare.json").read_text())
-    assert record["source"] == str(room / "images") and record["frames"] == [f"{i:03d}.png" for i in range(FRAMES)]
+    assert 0 < record["explained_to_pixels"] < 0.3 and 0.01 < record["moving_share"] < 0.1
+    assert record["settings"]["source"] == str(room / "images") and record["frames"] == [f"{i:03d}.png" for i in range(FRAMES)]
     np.testing.assert_array_equal(np.load(made / "poses_bounds.npy"), np.load(room / "poses_bounds.npy"))
 
 
@@ -107,7 +108,8 @@ def test_a_root_with_other_classes_keeps_them(room, tmp_path):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"colmap": "x"}, "--poses and --colmap both name cameras"),
     ({"straight": True}, "--focal and --straight are for cameras that are still to be found"),
-    ({"poses": None, "colmap": Path("m"), "source": Path("film.mp4")}, "--colmap m: needs the folder of the images"),
+    ({"source": Path(__file__)}, "poses_bounds.npy: belongs to the images of a folder"),
+    ({"poses": None, "colmap": Path("m"), "source": Path(__file__)}, "--colmap m: belongs to the images of a folder"),
     ({"scene": "a/b"}, "--scene 'a/b'"),
     ({"scene": ".."}, "--scene '..'"),
     ({"frames": 1}, "--frames 1: must be at least 2"),
