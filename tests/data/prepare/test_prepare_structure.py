@@ -195,6 +195,46 @@ def test_images_without_anything_to_see_give_no_cameras(tmp_path):
         read_model(tmp_path)
 
 
+def write_text_model(folder: Path, camera: str) -> None:
+    """A sparse model of two images, b.png before a.png: camera 1 at the origin, camera 2 turned by 90 degrees about y and moved."""
+    seen = [f"{10 * i + 5}.5 20.5 {i + 1}" for i in range(4)]
+    half = np.sqrt(0.5)
+    (folder / "cameras.txt").write_text(f"1 {camera}\n")
+    (folder / "images.txt").write_text(f"1 1 0 0 0 0 0 0 1 b.png\n{' '.join(seen)}\n"
+                                       f"2 {half} 0 {half} 0 1 2 3 1 a.png\n{' '.join(seen)}\n"
+                                       f"3 1 0 0 0 0 0 1 1 c.png\n{' '.join(seen)}\n")
+    tracks = [f"{i + 1} {i} 0 5 0 0 0 {error} 1 {i} 2 {i}{rest}" for i, (error, rest) in
+              enumerate(((0.5, " 3 0"), (0.5, " 3 1"), (3.0, " 3 2"), (0.5, "")))]
+    (folder / "points3D.txt").write_text("\n".join(tracks) + "\n")
+
+
+@needs_colmap
+@pytest.mark.parametrize(("camera", "matrix", "distortion"), [
+    ("RADIAL 80 60 70 41 29 0.1 0.01", (70, 70, 41, 29), (0.1, 0.01, 0, 0)),
+    ("OPENCV 80 60 70 72 41 29 0.1 0.01 0.002 0.003", (70, 72, 41, 29), (0.1, 0.01, 0.002, 0.003)),
+    ("SIMPLE_RADIAL 80 60 70 41 29 0.1", (70, 70, 41, 29), (0.1, 0, 0, 0)),
+])
+def test_a_model_of_colmap_is_read_image_by_image(tmp_path, camera, matrix, distortion):
+    """Points of large error, and those of two frames alone, do not count."""
+    write_text_model(tmp_path, camera)
+    found = read_model(tmp_path)
+    fx, fy, cx, cy = matrix
+    np.testing.assert_allclose(found.lens.matrix, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    np.testing.assert_allclose(found.lens.distortion, distortion)
+    assert found.lens.size == (60, 80) and found.names == ("a.png", "b.png", "c.png")
+    np.testing.assert_allclose(found.w2c[0], [[0, 0, 1, 1], [0, 1, 0, 2], [-1, 0, 0, 3]], atol=1e-12)
+    np.testing.assert_allclose(found.w2c[1], np.eye(4)[:3])
+    assert sorted(found.points.tolist()) == [[0, 0, 5], [1, 0, 5]]
+    assert sorted(map(tuple, found.seen.tolist())) == [(f, p) for f in range(3) for p in range(2)]
+
+
+@needs_colmap
+def test_a_lens_that_cannot_be_straightened_is_named(tmp_path):
+    write_text_model(tmp_path, "OPENCV_FISHEYE 80 60 70 72 41 29 0.1 0.01 0.002 0.003")
+    with pytest.raises(DataError, match="camera model OPENCV_FISHEYE is none of SIMPLE_PINHOLE"):
+        read_model(tmp_path)
+
+
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match="nowhere: no such folder"):
         read_model(tmp_path / "nowhere")
