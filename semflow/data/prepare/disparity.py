@@ -15,7 +15,9 @@ from semflow.utils.errors import DataError
 
 TRUSTED = 1.0  # pixels of error up to which a triangulated pixel counts, in images of REFERENCE_WIDTH
 COLOUR = 12.0  # grey levels by which neighbours may differ and still share most of their depth
-SWEEPS = 24  # of the smoothing on every level
+SWEEPS, OWN = 24, 1e-4  # of the smoothing on every level; weight of the value before
+LEFT, RIGHT = (slice(None), slice(0, -1)), (slice(None), slice(1, None))
+UPPER, LOWER = (slice(0, -1),), (slice(1, None),)
 PASSES = 6  # of the means along the flow over what moves
 CONTACT, BAND = 0.15, 0.02  # lowest share of a moving region's height; share of the image's height below it that is looked at
 
@@ -80,19 +82,17 @@ def spread(values: np.ndarray, trust: np.ndarray, frame: np.ndarray) -> np.ndarr
 
 def diffuse(found: np.ndarray, trust: np.ndarray, values: np.ndarray, frame: np.ndarray) -> np.ndarray:
     """Weighted means with the four neighbours, again and again; colours decide the weights, trusted values hold."""
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB).astype(np.float32)
-    right = np.exp(-np.abs(np.diff(grey, axis=1)).sum(-1) / COLOUR)
-    down = np.exp(-np.abs(np.diff(grey, axis=0)).sum(-1) / COLOUR)
+    lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB).astype(np.float32)
+    across, down = (np.exp(-np.abs(np.diff(lab, axis=axis)).sum(-1) / COLOUR) for axis in (1, 0))
+    neighbours = ((LEFT, RIGHT, across), (RIGHT, LEFT, across), (UPPER, LOWER, down), (LOWER, UPPER, down))
+    weight = trust + OWN
+    for here, _, likeness in neighbours:
+        weight[here] += likeness
     for _ in range(SWEEPS):
-        above, weight = values * trust, trust + 1e-4
-        for axis, likeness in ((1, right), (0, down)):
-            first, second = (tuple(slice(None) if a != axis else part for a in (0, 1)) for part in (slice(0, -1), slice(1, None)))
-            above, weight = above.copy(), weight.copy()
-            above[first] += likeness * found[second]
-            above[second] += likeness * found[first]
-            weight[first] += likeness
-            weight[second] += likeness
-        found = (above + 1e-4 * found) / weight
+        total = values * trust + OWN * found
+        for here, there, likeness in neighbours:
+            total[here] += likeness * found[there]
+        found = total / weight
     return found.astype(np.float32)
 
 
