@@ -1,7 +1,7 @@
 """Make a scene from your own video: frames, cameras, optical flow, motion masks and inverse depth.
 
-Cameras are found by structure from motion (COLMAP, through pycolmap: pip install -e ".[prepare]"), unless they are given. The camera
-must move, and what stands still must fill most of the image. Flow is OpenCV's DIS; what moves is what no point at rest
+Cameras are found by structure from motion (COLMAP, through pycolmap: pip install -e ".[prepare]"), unless they are given. The
+camera must move, and what stands still must fill most of the image. Flow is OpenCV's DIS; what moves is what no point at rest
 explains; what stands still is triangulated. One camera cannot tell how far away a moving thing is: it is taken to stand on
 what is below it. docs/own_video.md says how to film, how good all of it is, and how to put in better maps. On two cores
 12 frames of 960x540 take a minute and a half.

@@ -1,8 +1,8 @@
 """Cameras adjusted to dense optical flow: points at rest should be seen where the flow says.
 
 Structure from motion places cameras by some hundred points, among which moving things may have their share. Here the poses are
-moved until the flow of as many pixels as possible is that of points at rest. Each pixel's point is the one of `fit_static`, in closed
-form, so that the poses alone are searched for; a robust error keeps what moves out (Geman and McClure).
+moved until the flow of as many pixels as possible is that of points at rest. Each pixel's point is the one of `fit_static`, in
+closed form, so that the poses alone are searched for; a robust error keeps what moves out (Geman and McClure).
 """
 
 from __future__ import annotations

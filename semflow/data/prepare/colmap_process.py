@@ -50,7 +50,8 @@ def arrays_of(model: pycolmap.Reconstruction) -> dict[str, np.ndarray]:
     for camera in cameras:
         if camera.model_name not in PINHOLES:
             raise SystemExit(f"camera model {camera.model_name} is none of {', '.join(PINHOLES)}")
-    sound = {key: point.xyz for key, point in model.points3D.items() if point.error < MAX_ERROR and point.track.length() >= MIN_TRACK}
+    sound = {key: point.xyz for key, point in model.points3D.items()
+             if point.error < MAX_ERROR and point.track.length() >= MIN_TRACK}
     number = {key: index for index, key in enumerate(sound)}
     seen = [(frame, number[point.point3D_id]) for frame, image in enumerate(images)
             for point in image.points2D if point.has_point3D() and point.point3D_id in number]

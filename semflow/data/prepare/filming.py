@@ -145,8 +145,8 @@ def found_cameras(frames: Frames, subject: Path, focal: float | None, is_straigh
 
 def refined(look: Look, say: Callable[[str], None]) -> Look:
     """The same with cameras adjusted to the flow, if that explains it better."""
-    cameras = look.filmed.cameras()
-    again = look_at(replace(look.filmed, poses_bounds=llff_rows(adjusted(cameras, look.flows), look.filmed.poses_bounds)), dis_flow(), look)
+    rows = llff_rows(adjusted(look.filmed.cameras(), look.flows), look.filmed.poses_bounds)
+    again = look_at(replace(look.filmed, poses_bounds=rows), dis_flow(), look)
     say(f"adjusted to the flow: {again.error:.3f} pixels, {100 * again.motion.mean():.1f}% of the pixels move")
     return min(look, again, key=lambda found: found.error)
 

@@ -61,7 +61,8 @@ def read_frames(source: Path, count: int | None = None, start: float = 0.0, end:
         for index, image in read(wanted):
             sizes.add(image.shape[:2])
             if len(sizes) > 1:
-                raise DataError(f"{source}: its frames have several sizes ({', '.join(map(describe, sorted(sizes)))}); give one video's")
+                named = ", ".join(map(describe, sorted(sizes)))
+                raise DataError(f"{source}: its frames have several sizes ({named}); give one video's")
             yield index, reduced(image, height)
 
     chosen = sharpest(noted, candidates([times[i] for i in inside], inside, count))

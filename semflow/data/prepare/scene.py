@@ -47,8 +47,8 @@ def prepare_scene(settings: PrepareSettings, say: Callable[[str], None] = print)
     look = film(settings, frames, say)
     look = look_at(look.filmed, raft) if raft else look
     if look.error > POOR * look.filmed.map_size[1]:
-        say(f"warning: these cameras explain half of the flow to {look.error:.1f} pixels only; masks and depth will be poor, and so "
-            "will be what is trained on them")
+        say(f"warning: these cameras explain half of the flow to {look.error:.1f} pixels only; masks and depth will be poor, and "
+            "so will be what is trained on them")
     settings.root.mkdir(parents=True, exist_ok=True)
     with replaced_folder(folder) as target:
         write_scene(target, look, settings.label_moving, say)
@@ -62,8 +62,10 @@ def prepare_scene(settings: PrepareSettings, say: Callable[[str], None] = print)
 
 def record(settings: PrepareSettings, frames: Frames, look: Look) -> dict[str, Any]:
     """What a scene was made from, and how well its cameras explain the flow."""
-    given = {name: value if isinstance(value, (int, float, type(None))) else str(value) for name, value in vars(settings).items()}
-    return {"settings": given, "frames": list(frames.sources), "explained_to_pixels": look.error, "moving_share": float(look.motion.mean())}
+    plain = (int, float, type(None))
+    given = {name: value if isinstance(value, plain) else str(value) for name, value in vars(settings).items()}
+    return {"settings": given, "frames": list(frames.sources), "explained_to_pixels": look.error,
+            "moving_share": float(look.motion.mean())}
 
 
 def write_scene(folder: Path, look: Look, label_moving: bool, say: Callable[[str], None]) -> None:

@@ -46,7 +46,8 @@ class PrepareSettings:
         if self.poses and self.colmap:
             raise ConfigError("--poses and --colmap both name cameras; give one of them")
         if (self.poses or self.colmap) and (self.focal is not None or self.straight):
-            raise ConfigError("--focal and --straight are for cameras that are still to be found; leave them out with --poses and --colmap")
+            raise ConfigError("--focal and --straight are for cameras that are still to be found; leave them out beside --poses and "
+                              "--colmap")
         for name, given in (("poses", self.poses), ("colmap", self.colmap)):
             if given and self.source.exists() and not self.source.is_dir():
                 raise ConfigError(f"--{name} {given}: belongs to the images of a folder; give that as SOURCE, not {self.source}")

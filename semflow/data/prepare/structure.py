@@ -68,7 +68,7 @@ class Lens:
         return cv2.initUndistortRectifyMap(own, self.distortion, None, wanted, self.size[::-1], cv2.CV_32FC1)
 
     def matrices(self, focal: float) -> tuple[np.ndarray, np.ndarray]:
-        """(3, 3) each: of this lens, and of a straight one with its axis in the middle, for OpenCV, whose pixel centres are integers."""
+        """(3, 3) each: of this lens, and of a straight one, its axis in the middle; for OpenCV, whose pixel centres are integers."""
         height, width = self.size
         wanted = np.array([[focal, 0, 0.5 * (width - 1)], [0, focal, 0.5 * (height - 1)], [0, 0, 1]])
         return self.matrix - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]), wanted
@@ -211,4 +211,5 @@ def checked(subject: Path, found: dict[str, np.ndarray]) -> Structure:
 def require_size(path: Path, lens: Lens, size: Size) -> None:
     """Raise DataError where a lens belongs to images of another shape."""
     if abs(lens.size[0] * size[1] - lens.size[1] * size[0]) > max(lens.size) * 2:
-        raise DataError(f"{path}: its images are {describe(lens.size)}, the frames {describe(size)}; give the images that COLMAP saw")
+        raise DataError(f"{path}: its images are {describe(lens.size)}, the frames {describe(size)}; give the images that "
+                        "COLMAP saw")
