@@ -18,7 +18,8 @@ COLOUR = 12.0  # grey levels by which neighbours may differ and still share most
 SWEEPS, OWN = 24, 1e-4  # of the smoothing on every level; weight of the value before
 LEFT, RIGHT = (slice(None), slice(0, -1)), (slice(None), slice(1, None))
 UPPER, LOWER = (slice(0, -1),), (slice(1, None),)
-PASSES = 6  # of the means along the flow over what moves
+PASSES, HOLD = 12, 0.02  # of the means over what moves, along the flow and beside; weight of a pixel's own against its four neighbours
+ALIKE, WALL = 1.0, 100.0  # pixels by which the flow of one thing may change from pixel to pixel; more than any distance of flows
 CONTACT, BAND = 0.15, 0.02  # lowest share of a moving region's height; share of the image's height below it that is looked at
 
 
@@ -44,12 +45,22 @@ def inverse_depths(fits: list[StaticFit], flows: dict[tuple[int, int], Flow], ca
 
 
 def along_time(depth: Tensor, motion: Tensor, flows: dict[tuple[int, int], Flow]) -> Tensor:
-    """Inverse depth (T, H, W), that of moving pixels (T, H, W) bool averaged over the frames in which they are seen to move."""
+    """Inverse depth (T, H, W), that of moving pixels (T, H, W) bool averaged over the frames in which they are seen to move, and
+    with neighbours that move alike."""
+    guides = [guide_of(motion[frame], flows, frame) for frame in range(len(depth))]
     for _ in range(PASSES):
         held = torch.stack([depth * motion, motion.float()], dim=-1)
         sums = torch.stack([along_flows(held, flows, frame) for frame in range(len(held))])
-        depth = torch.where(motion, sums[..., 0] / sums[..., 1].clamp(min=1), depth)
+        means = torch.where(motion, sums[..., 0] / sums[..., 1].clamp(min=1), depth).numpy()
+        smooth = [diffuse(mean, np.full_like(mean, HOLD), mean, guide) for mean, guide in zip(means, guides)]
+        depth = torch.where(motion, torch.from_numpy(np.stack(smooth)), depth)
     return depth
+
+
+def guide_of(moving: Tensor, flows: dict[tuple[int, int], Flow], frame: int) -> np.ndarray:
+    """(H, W, 3): flow of a frame to a neighbour, and a wall around what moves (H, W) bool, between which `diffuse` smooths."""
+    flow = flows[frame, frame + 1 if (frame, frame + 1) in flows else frame - 1].vectors
+    return torch.cat([flow / ALIKE, WALL * moving[..., None]], dim=-1).numpy()
 
 
 def inverse_depth(fit: StaticFit, cameras: Cameras, trusted: np.ndarray, moving: np.ndarray, frame: np.ndarray) -> np.ndarray:
@@ -77,13 +88,14 @@ def spread(values: np.ndarray, trust: np.ndarray, frame: np.ndarray) -> np.ndarr
     coarse = cv2.resize(values * trust, half, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-6)
     below = spread(coarse, np.minimum(weight, 1.0), cv2.resize(frame, half, interpolation=cv2.INTER_AREA))
     start = cv2.resize(below, values.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return diffuse(np.where(trust > 0, values, start), trust, values, frame)
-
-
-def diffuse(found: np.ndarray, trust: np.ndarray, values: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Weighted means with the four neighbours, again and again; colours decide the weights, trusted values hold."""
     lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB).astype(np.float32)
-    across, down = (np.exp(-np.abs(np.diff(lab, axis=axis)).sum(-1) / COLOUR) for axis in (1, 0))
+    return diffuse(np.where(trust > 0, values, start), trust, values, lab / COLOUR)
+
+
+def diffuse(found: np.ndarray, trust: np.ndarray, values: np.ndarray, guide: np.ndarray) -> np.ndarray:
+    """Weighted means with the four neighbours, again and again; weights fall with the distance in the guide (H, W, C), trusted
+    values hold."""
+    across, down = (np.exp(-np.abs(np.diff(guide, axis=axis)).sum(-1)) for axis in (1, 0))
     neighbours = ((LEFT, RIGHT, across), (RIGHT, LEFT, across), (UPPER, LOWER, down), (LOWER, UPPER, down))
     weight = trust + OWN
     for here, _, likeness in neighbours:

@@ -135,6 +135,27 @@ def test_depth_of_what_moves_is_averaged_along_its_flow_and_nothing_else_is():
     assert max(means) - min(means) < 0.01 and 0.55 < means[0] < 0.65
 
 
+def test_neighbours_that_move_alike_share_their_depth_and_others_keep_theirs():
+    """Two things that touch and move apart, with noise on their depth; beside them the wall."""
+    found = flows((0.0, 3.0))
+    for (here, there), flow in found.items():
+        flow.valid[:] = False  # smoothing beside alone
+        rows, columns = square_at(here, (0.0, 3.0))
+        flow.vectors[rows, columns.start : columns.start + 20] += (there - here) * torch.tensor([6.0, 0.0])
+    moving = np.zeros((T, H, W), bool)
+    depth = np.full((T, H, W), 0.25, np.float32)
+    for frame in range(T):
+        rows, columns = square_at(frame, (0.0, 3.0))
+        moving[frame, rows, columns] = True
+        depth[frame, rows, columns.start : columns.start + 20] = 0.5
+        depth[frame, rows, columns.start + 20 : columns.stop] = 0.8
+    noise = np.random.default_rng(0).normal(0, 0.05, depth.shape).astype(np.float32) * moving
+    again = along_time(torch.from_numpy(depth + noise), torch.from_numpy(moving), found).numpy()
+    assert (again[~moving] == 0.25).all()
+    rest = np.abs(again - depth)[moving]
+    assert rest.mean() < 0.015 and rest.max() < 0.06 and np.abs(noise[moving]).max() > 0.15
+
+
 def test_values_spread_along_colours():
     """Left half dark, right half bright; each is known in a few pixels only."""
     frame = np.zeros((64, 64, 3), np.uint8)
