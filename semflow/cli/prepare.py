@@ -4,7 +4,7 @@ Cameras are found by structure from motion (COLMAP, through pycolmap: pip instal
 camera must move, and what stands still must fill most of the image. Flow is OpenCV's DIS; what moves is what no point at rest
 explains; what stands still is triangulated. One camera cannot tell how far away a moving thing is: it is taken to stand on
 what is below it. docs/own_video.md says how to film, how good all of it is, and how to put in better maps. On two cores
-12 frames of 960x540 take a minute and a half.
+12 frames of 960x540 take less than two minutes.
 
     semflow prepare video.mp4 --root data/mine --scene Street --label-moving
 """
