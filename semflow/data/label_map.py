@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,3 +178,9 @@ def read_labels(path: Path, label_map: LabelMap, size: Size | None = None) -> np
         )
     ids = order[place].astype(np.int64)
     return ids if size is None else resize_nearest(ids, size)
+
+
+def labelmap_text(classes: Mapping[str, tuple[int, int, int]]) -> str:
+    """Contents of labelmap.txt for classes and their colours, in the order of their ids."""
+    rows = [f"{name}:{','.join(map(str, color))}::" for name, color in classes.items()]
+    return "\n".join(["# label:color_rgb:parts:actions", *rows]) + "\n"

@@ -16,6 +16,12 @@ from semflow.records import to_device
 MIN_DEPTH = 1e-4  # a point nearer than this (world units) counts as behind the camera
 
 
+def pixel_centres(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+    """(H, W, 2) centres of all pixels of an image."""
+    y, x = torch.meshgrid(torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij")
+    return torch.stack([x, y], dim=-1)
+
+
 @dataclass(frozen=True)
 class Cameras:
     """T cameras that share one image size and focal length.
@@ -58,11 +64,7 @@ class Cameras:
 
     def pixels(self) -> Tensor:
         """(H, W, 2) centres of all pixels."""
-        device = self.c2w.device
-        y, x = torch.meshgrid(
-            torch.arange(self.height, device=device) + 0.5, torch.arange(self.width, device=device) + 0.5, indexing="ij"
-        )
-        return torch.stack([x, y], dim=-1)
+        return pixel_centres(self.height, self.width, self.c2w.device)
 
     def directions(self, frame: int, uv: Tensor) -> Tensor:
         """World directions (R, 3) through pixels uv (R, 2), scaled to unit depth along the axis."""

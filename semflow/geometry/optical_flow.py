@@ -5,15 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semflow.geometry.cameras import pixel_centres
 from semflow.geometry.triangulation import read_image
 
 RELATIVE, ABSOLUTE = 0.01, 0.5  # of the squared lengths, and squared pixels (Sundaram, Brox, Keutzer 2010, eq. 5)
-
-
-def pixel_centres(height: int, width: int) -> Tensor:
-    """(H, W, 2) centres of all pixels of an image."""
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    return torch.stack([x, y], dim=-1)
 
 
 def consistent(flow: Tensor, back: Tensor) -> Tensor:
@@ -26,7 +21,7 @@ def consistent(flow: Tensor, back: Tensor) -> Tensor:
         (H, W) bool; False where the flow leaves the image.
     """
     height, width, _ = flow.shape
-    there = pixel_centres(height, width).to(flow) + flow
+    there = pixel_centres(height, width, flow.device) + flow
     inside = ((there >= 0) & (there <= torch.tensor([width, height]).to(flow))).all(-1)
     returned = read_image(back, there.flatten(0, 1)).view_as(flow)
     length = flow.square().sum(-1) + returned.square().sum(-1)

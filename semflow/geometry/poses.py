@@ -76,9 +76,13 @@ def cameras_from_llff(poses_bounds: np.ndarray, height: int, width: int) -> Came
     )
 
 
-def llff_rows(cameras: Cameras, stated: np.ndarray) -> np.ndarray:
-    """(T, 17) LLFF rows of cameras in their own world, with the size and focal length that the rows `stated` have."""
-    matrices = np.asarray(stated, dtype=np.float64)[:, :15].reshape(-1, 3, 5).copy()
-    matrices[:, :, :4] = opengl_to_llff(cameras.c2w.double().numpy())
-    bounds = torch.stack([cameras.near, cameras.far], dim=-1).double().numpy()
-    return np.concatenate([matrices.reshape(-1, 15), bounds], axis=-1)
+def llff_rows(c2w: np.ndarray, stated: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """(T, 17) LLFF rows.
+
+    Args:
+        c2w: (T, 3, 4) camera to world, x right, y up, z back. stated: (3,) or (T, 3) height, width and focal length in pixels.
+        bounds: (T, 2) near and far depth.
+    """
+    columns = np.broadcast_to(stated, (len(c2w), 3))[..., None]
+    matrices = np.concatenate([opengl_to_llff(np.asarray(c2w, dtype=np.float64)), columns], axis=-1)
+    return np.concatenate([matrices.reshape(len(c2w), 15), bounds], axis=-1)

@@ -2,7 +2,8 @@
 
 import torch
 
-from semflow.geometry.optical_flow import consistent, pixel_centres
+from semflow.geometry.cameras import pixel_centres
+from semflow.geometry.optical_flow import consistent
 
 H, W = 10, 14
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from semflow.data.images import Size, resize_area, resize_nearest
 from semflow.data.maps import read_poses_bounds
 from semflow.data.prepare.adjustment import adjusted
 from semflow.data.prepare.flow import Flow, FlowMethod, dis_flow, flows_between
-from semflow.data.prepare.frames import Frames
+from semflow.data.prepare.frames import Frames, reduced
 from semflow.data.prepare.motion import fit_frames, median_error, motion_masks
 from semflow.data.prepare.settings import PrepareSettings
 from semflow.data.prepare.structure import Structure, read_model, reconstruct, require_size
@@ -86,7 +87,9 @@ def film(settings: PrepareSettings, frames: Frames, say: Callable[[str], None]) 
         return look_at(Filmed(frames.images, read_poses_bounds(settings.poses, len(frames.images), size)), dis_flow())
     if settings.colmap:
         model = matched(settings, frames.sources, read_model(settings.colmap))
-        return look_at(reduced(straight(frames.images, model, settings.colmap, say), settings.height), dis_flow())
+        filmed = straight(frames.images, model, settings.colmap, say)
+        smaller = [reduced(image, settings.height) for image in filmed.images]  # the rows keep the size that they state
+        return look_at(replace(filmed, images=smaller), dis_flow())
     focal = None if settings.focal is None else settings.focal * frames.images[0].shape[1] / frames.full_width
     return refined(found_cameras(frames, settings.source, focal, settings.straight, say), say)
 
@@ -108,15 +111,6 @@ def straight(images: list[np.ndarray], model: Structure, subject: Path, say: Cal
     pictures, focal = lens.straightened(images)
     say(f"cameras: focal length {focal:.1f} pixels, images bent by up to {lens.bend():.1f} pixels, {len(model.points)} points")
     return Filmed(pictures, model.poses_bounds(focal, size))
-
-
-def reduced(filmed: Filmed, height: int | None) -> Filmed:
-    """The same with images no higher than `height`; the rows keep the size that they state."""
-    rows, columns = filmed.images[0].shape[:2]
-    if height is None or rows <= height:
-        return filmed
-    size = (height, 2 * round(columns * height / rows / 2))
-    return replace(filmed, images=[resize_area(image, size) for image in filmed.images])
 
 
 def found_cameras(frames: Frames, subject: Path, focal: float | None, is_straight: bool, say: Callable[[str], None]) -> Look:
@@ -145,7 +139,9 @@ def found_cameras(frames: Frames, subject: Path, focal: float | None, is_straigh
 
 def refined(look: Look, say: Callable[[str], None]) -> Look:
     """The same with cameras adjusted to the flow, if that explains it better."""
-    rows = llff_rows(adjusted(look.filmed.cameras(), look.flows), look.filmed.poses_bounds)
+    cameras = adjusted(look.filmed.cameras(), look.flows)
+    stated, bounds = look.filmed.poses_bounds[:, [4, 9, 14]], torch.stack([cameras.near, cameras.far], dim=-1).numpy()
+    rows = llff_rows(cameras.c2w.numpy(), stated, bounds)  # in the scaled and re-centred world of `cameras`
     again = look_at(replace(look.filmed, poses_bounds=rows), dis_flow(), look)
     say(f"adjusted to the flow: {again.error:.3f} pixels, {100 * again.motion.mean():.1f}% of the pixels move")
     return min(look, again, key=lambda found: found.error)

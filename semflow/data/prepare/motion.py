@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from semflow.data.prepare.flow import Flow
-from semflow.geometry.cameras import Cameras
-from semflow.geometry.optical_flow import pixel_centres
+from semflow.geometry.cameras import Cameras, pixel_centres
 from semflow.geometry.triangulation import StaticFit, fit_static, read_image
 
 # Chosen on the synthetic scenes balloon, flag and mixed

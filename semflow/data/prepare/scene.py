@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from semflow.data.images import describe
-from semflow.data.label_map import FOREGROUND, LABELMAP
+from semflow.data.label_map import FOREGROUND, LABELMAP, labelmap_text
 from semflow.data.prepare.disparity import inverse_depths
 from semflow.data.prepare.filming import Look, film, look_at
 from semflow.data.prepare.flow import raft_flow
@@ -90,8 +90,7 @@ def write_scene(folder: Path, look: Look, label_moving: bool, say: Callable[[str
 
 def class_texts() -> dict[str, str]:
     """Name -> text of the two files of classes."""
-    lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in MOVING_CLASSES.items()]
-    return {LABELMAP: "\n".join(["# label:color_rgb:parts:actions", *lines, ""]), FOREGROUND: "moving\n"}
+    return {LABELMAP: labelmap_text(MOVING_CLASSES), FOREGROUND: "moving\n"}
 
 
 def check_classes(root: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from semflow.data.images import Size, describe
 from semflow.data.writing import write_image
-from semflow.geometry.poses import opengl_to_llff
+from semflow.geometry.poses import llff_rows
 from semflow.utils.errors import DataError
 
 PROGRAM = Path(__file__).with_name("colmap_process.py")
@@ -133,9 +133,7 @@ class Structure:
 
     def poses_bounds(self, focal: float, size: Size) -> np.ndarray:
         """(T, 17) LLFF rows for straight images of `size` and this focal length."""
-        stated = np.broadcast_to(np.array([*size, focal])[:, None], (len(self.names), 3, 1))
-        matrices = np.concatenate([opengl_to_llff(self.c2w()), stated], axis=-1)
-        return np.concatenate([matrices.reshape(-1, 15), self.bounds()], axis=-1)
+        return llff_rows(self.c2w(), np.array([*size, focal]), self.bounds())
 
 
 def reconstruct(images: Sequence[np.ndarray], sources: Sequence[str], subject: Path, focal: float | None = None,

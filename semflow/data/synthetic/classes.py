@@ -18,12 +18,6 @@ MOVING = ("balloon", "ball", "crate", "flag")
 CLASS_IDS = {name: number for number, name in enumerate(CLASSES)}
 
 
-def labelmap_text() -> str:
-    """Contents of labelmap.txt."""
-    rows = [f"{name}:{','.join(map(str, color))}::" for name, color in CLASSES.items()]
-    return "\n".join(["# label:color_rgb:parts:actions", *rows]) + "\n"
-
-
 def foreground_text() -> str:
     """Contents of foreground_object.txt."""
     return "\n".join(MOVING) + "\n"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from semflow.data.synthetic.classes import CLASSES, foreground_text, labelmap_text
+from semflow.data.label_map import labelmap_text
+from semflow.data.synthetic.classes import CLASSES, foreground_text
 from semflow.data.synthetic.scene import SceneSpec
 from semflow.geometry.cameras import Cameras
-from semflow.geometry.poses import opengl_to_llff
+from semflow.geometry.poses import llff_rows
 from semflow.utils.errors import DataError
 
 MAKER = "semflow synthetic scene"
@@ -24,7 +25,7 @@ def write_shared_files(root: Path) -> None:
     Raises:
         DataError: one of them exists with other contents, or the root cannot be a folder.
     """
-    texts = {root / "labelmap.txt": labelmap_text(), root / "foreground_object.txt": foreground_text()}
+    texts = {root / "labelmap.txt": labelmap_text(CLASSES), root / "foreground_object.txt": foreground_text()}
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,10 +68,8 @@ def label_colors(labels: np.ndarray) -> np.ndarray:
 
 def poses_bounds(cameras: Cameras, c2w: np.ndarray) -> np.ndarray:
     """(T, 17) LLFF rows of poses (T, 3, 4) with the size, focal length and bounds of `cameras`."""
-    size = np.array([cameras.height, cameras.width, cameras.focal], dtype=np.float64)
-    matrices = np.concatenate([opengl_to_llff(c2w), np.broadcast_to(size[:, None], (len(c2w), 3, 1))], axis=-1)
     bounds = np.stack([cameras.near.numpy(), cameras.far.numpy()], axis=-1)
-    return np.concatenate([matrices.reshape(len(c2w), 15), bounds], axis=-1)
+    return llff_rows(c2w, np.array([cameras.height, cameras.width, cameras.focal]), bounds)
 
 
 def write_description(path: Path, spec: SceneSpec, things, disparity_scale: np.ndarray) -> None:
