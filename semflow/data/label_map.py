@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from semflow.data.images import Size, read_image, require_aspect, require_file, 
 from semflow.data.layout import ScenePaths
 from semflow.data.problems import Attempt, BrokenFile, strictly
 from semflow.records import LabelMap
-from semflow.utils.errors import ConfigError
+from semflow.utils.errors import ConfigError, DataError
 
 LABELMAP, FOREGROUND = "labelmap.txt", "foreground_object.txt"
 SYNTAX = "write one header line, then a line name:r,g,b:: for each class"
@@ -184,3 +184,15 @@ def labelmap_text(classes: Mapping[str, tuple[int, int, int]]) -> str:
     """Contents of labelmap.txt for classes and their colours, in the order of their ids."""
     rows = [f"{name}:{','.join(map(str, color))}::" for name, color in classes.items()]
     return "\n".join(["# label:color_rgb:parts:actions", *rows]) + "\n"
+
+
+def class_files(root: Path, classes: Mapping[str, tuple[int, int, int]], moving: Sequence[str]) -> dict[Path, str]:
+    """Path -> text of labelmap.txt and foreground_object.txt of a root, for these classes and those of them that may move."""
+    return {root / LABELMAP: labelmap_text(classes), root / FOREGROUND: "".join(f"{name}\n" for name in moving)}
+
+
+def check_class_files(texts: Mapping[Path, str], whose: str) -> None:
+    """Raise DataError where one of the files exists with other contents; `whose`: in words, those that are wanted."""
+    for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
+            raise DataError(f"{path}: holds other classes than {whose}; choose another root folder")

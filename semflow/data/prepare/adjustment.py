@@ -15,6 +15,7 @@ from torch import Tensor
 
 from semflow.data.prepare.flow import Flow
 from semflow.geometry.cameras import Cameras
+from semflow.geometry.triangulation import RayFit
 
 PIXELS, STEPS, SEED = 1500, 300, 0  # of each frame; of Adam
 TURN_RATE, MOVE_RATE, SLOWEST = 1e-3, 1e-2, 0.01  # first step sizes in radians and in mean camera steps; last of them, relative
@@ -26,11 +27,11 @@ class Sightings:
     """Where P pixels of a frame are seen in K other frames.
 
     Attributes:
-        uv: (P, 2). others: (K,) frames. there: (K, P, 2) pixels. weight: (K, P) 1 where the flow holds, else 0.
+        uv: (P, 2). others: K frames. there: (K, P, 2) pixels. weight: (K, P) 1 where the flow holds, else 0.
     """
 
     uv: Tensor
-    others: Tensor
+    others: list[int]
     there: Tensor
     weight: Tensor
 
@@ -59,7 +60,7 @@ def sampled(cameras: Cameras, flows: dict[tuple[int, int], Flow], frame: int, ge
     others = [other for here, other in flows if here == frame]
     there = torch.stack([pixels[chosen] + flows[frame, other].vectors.flatten(0, 1)[chosen] for other in others])
     weight = torch.stack([flows[frame, other].valid.flatten()[chosen].float() for other in others])
-    return Sightings(pixels[chosen], torch.tensor(others), there, weight)
+    return Sightings(pixels[chosen], others, there, weight)
 
 
 def moved(cameras: Cameras, turn: Tensor, move: Tensor) -> Cameras:
@@ -76,13 +77,12 @@ def moved(cameras: Cameras, turn: Tensor, move: Tensor) -> Cameras:
 def misfit(cameras: Cameras, frame: int, seen: Sightings) -> Tensor:
     """Robust mean () over the sightings of how far the points at rest, nearest to all rays, project beside them; 0 to 1."""
     direction = F.normalize(cameras.directions(frame, seen.uv), dim=-1)
-    rays = torch.stack([F.normalize(cameras.directions(int(other), uv), dim=-1) for other, uv in zip(seen.others, seen.there)])
-    offset = cameras.c2w[seen.others, :, 3] - cameras.center(frame)
-    across = torch.linalg.cross(direction.expand_as(rays), rays)
-    along = (across * torch.linalg.cross(offset[:, None].expand_as(rays), rays)).sum(-1)
-    distance = (seen.weight * along).sum(0) / (seen.weight * across.square().sum(-1)).sum(0).clamp(min=1e-12)
+    fit = RayFit(direction, torch.zeros_like(direction[:, 0]), torch.zeros_like(direction[:, 0]))
+    for other, uv, weight in zip(seen.others, seen.there, seen.weight):
+        fit.add(cameras.center(other) - cameras.center(frame), F.normalize(cameras.directions(other, uv), dim=-1), weight)
+    distance = fit.distance()
     points = cameras.center(frame) + distance.clamp(min=1e-3)[:, None] * direction
-    error = torch.stack([(cameras.project(points, int(other))[0] - uv).square().sum(-1)
+    error = torch.stack([(cameras.project(points, other)[0] - uv).square().sum(-1)
                          for other, uv in zip(seen.others, seen.there)])
     limit = (OUTLIER * cameras.width) ** 2
     return (seen.weight * error / (error + limit)).sum() / seen.weight.sum().clamp(min=1)

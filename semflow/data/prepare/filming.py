@@ -14,7 +14,7 @@ from semflow.data.maps import read_poses_bounds
 from semflow.data.prepare.adjustment import adjusted
 from semflow.data.prepare.flow import Flow, FlowMethod, dis_flow, flows_between
 from semflow.data.prepare.frames import Frames, reduced
-from semflow.data.prepare.motion import fit_frames, median_error, motion_masks
+from semflow.data.prepare.motion import errors_of, fit_frames, motion_masks
 from semflow.data.prepare.settings import PrepareSettings
 from semflow.data.prepare.structure import Structure, read_model, reconstruct, require_size
 from semflow.geometry.cameras import Cameras
@@ -77,21 +77,27 @@ def look_at(filmed: Filmed, method: FlowMethod, before: Look | None = None) -> L
     small, cameras = filmed.small(), filmed.cameras()
     flows = before.flows if before and before.filmed.images is filmed.images else flows_between(small, REACH, method)
     fits = fit_frames(flows, cameras)
-    return Look(filmed, small, flows, fits, motion_masks(fits, flows, cameras), median_error(fits, cameras))
+    errors = errors_of(fits, cameras)
+    return Look(filmed, small, flows, fits, motion_masks(errors, flows), float(errors.nanmedian()))
 
 
-def film(settings: PrepareSettings, frames: Frames, say: Callable[[str], None]) -> Look:
-    """The frames as straight cameras take them, with these cameras, given or found, and what DIS flow says of them."""
+def film(settings: PrepareSettings, frames: Frames, raft: FlowMethod | None, say: Callable[[str], None]) -> Look:
+    """The frames as straight cameras take them, with these cameras, given or found by DIS flow, and what the flow says of them.
+
+    Args:
+        raft: the flow to end with; None: DIS.
+    """
     if settings.poses:
         size = frames.images[0].shape[:2]
-        return look_at(Filmed(frames.images, read_poses_bounds(settings.poses, len(frames.images), size)), dis_flow())
+        return look_at(Filmed(frames.images, read_poses_bounds(settings.poses, len(frames.images), size)), raft or dis_flow())
     if settings.colmap:
         model = matched(settings, frames.sources, read_model(settings.colmap))
         filmed = straight(frames.images, model, settings.colmap, say)
         smaller = [reduced(image, settings.height) for image in filmed.images]  # the rows keep the size that they state
-        return look_at(replace(filmed, images=smaller), dis_flow())
+        return look_at(replace(filmed, images=smaller), raft or dis_flow())
     focal = None if settings.focal is None else settings.focal * frames.images[0].shape[1] / frames.full_width
-    return refined(found_cameras(frames, settings.source, focal, settings.straight, say), say)
+    look = refined(found_cameras(frames, settings.source, focal, settings.straight, say), say)
+    return look_at(look.filmed, raft) if raft else look
 
 
 def matched(settings: PrepareSettings, sources: Sequence[str], model: Structure) -> Structure:

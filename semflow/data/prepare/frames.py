@@ -20,6 +20,22 @@ SHARPER = 1.2  # times as sharp as the nearest one must it be
 SMOOTH_SIZE = 256  # width at which sharpness is judged
 
 
+Reader = Callable[[set[int]], Iterator[tuple[int, np.ndarray]]]  # wanted indices -> these, with images (H, W, 3) uint8
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video or a folder.
+
+    Attributes:
+        times: of its frames: seconds, or positions in a folder. names: of its frames, for the record. read: its frames.
+    """
+
+    times: Sequence[float]
+    names: list[str]
+    read: Reader
+
+
 @dataclass(frozen=True)
 class Frames:
     """What is taken of a source.
@@ -49,15 +65,21 @@ def read_frames(source: Path, count: int | None = None, start: float = 0.0, end:
     """
     if not source.exists():
         raise DataError(f"{source}: no such file or folder; give a video, or a folder of frames")
-    times, read, names = of_folder(source) if source.is_dir() else of_video(source)
-    inside = [i for i, time in enumerate(times) if time >= start and (end is None or time <= end)]
+    found = of_folder(source) if source.is_dir() else of_video(source)
+    inside = [i for i, time in enumerate(found.times) if time >= start and (end is None or time <= end)]
     if len(inside) < max(2, count or 2):
         raise DataError(f"{source}: has {len(inside)} frames between start and end, {max(2, count or 2)} are wanted; move --start "
                         "and --end apart, or ask for fewer by --frames")
     count = count or (len(inside) if source.is_dir() else min(DEFAULT_FRAMES, len(inside)))
     sizes: set[Size] = set()
+    chosen = sharpest(alike(found.read, source, height, sizes), candidates([found.times[i] for i in inside], inside, count))
+    return Frames(list(chosen.values()), tuple(found.names[i] for i in chosen), len(found.times), sizes.pop()[1])
 
-    def noted(wanted: set[int]) -> Iterator[tuple[int, np.ndarray]]:
+
+def alike(read: Reader, source: Path, height: int | None, sizes: set[Size]) -> Reader:
+    """A reader of reduced frames, which notes in `sizes` how large they were; its DataError: they have several sizes."""
+
+    def reading(wanted: set[int]) -> Iterator[tuple[int, np.ndarray]]:
         for index, image in read(wanted):
             sizes.add(image.shape[:2])
             if len(sizes) > 1:
@@ -65,8 +87,7 @@ def read_frames(source: Path, count: int | None = None, start: float = 0.0, end:
                 raise DataError(f"{source}: its frames have several sizes ({named}); give one video's")
             yield index, reduced(image, height)
 
-    chosen = sharpest(noted, candidates([times[i] for i in inside], inside, count))
-    return Frames(list(chosen.values()), tuple(names[i] for i in chosen), len(times), sizes.pop()[1])
+    return reading
 
 
 def candidates(times: Sequence[float], indices: Sequence[int], count: int) -> list[list[int]]:
@@ -81,7 +102,7 @@ def candidates(times: Sequence[float], indices: Sequence[int], count: int) -> li
     return groups
 
 
-def sharpest(read: Callable[[set[int]], Iterator[tuple[int, np.ndarray]]], groups: list[list[int]]) -> dict[int, np.ndarray]:
+def sharpest(read: Reader, groups: list[list[int]]) -> dict[int, np.ndarray]:
     """Index -> image of the sharpest of each group, in the order of the groups; one image of each is held at a time."""
     group_of = {index: number for number, group in enumerate(groups) for index in group}
     nearest = {group[0] for group in groups}
@@ -101,15 +122,15 @@ def sharpness(image: np.ndarray) -> float:
 
 
 def reduced(image: np.ndarray, height: int | None) -> np.ndarray:
-    """An image (h, w, 3) no higher than `height`, with sides of even length."""
+    """An image (h, w, 3) no higher than `height`; if it is reduced, of even width."""
     rows, columns = image.shape[:2]
     if height is None or rows <= height:
         return image
     return cv2.resize(image, (2 * round(columns * height / rows / 2), height), interpolation=cv2.INTER_AREA)
 
 
-def of_folder(folder: Path):
-    """Positions, reader and names of a folder's images."""
+def of_folder(folder: Path) -> Source:
+    """A folder's images; DataError where it has none."""
     files = list(list_folder(folder, IMAGES).values())
     if not files:
         raise DataError(f"{folder}: holds no png or jpg image; give a video, or a folder of frames")
@@ -117,11 +138,11 @@ def of_folder(folder: Path):
     def read(wanted: set[int]) -> Iterator[tuple[int, np.ndarray]]:
         yield from ((index, read_image(path)) for index, path in enumerate(files) if index in wanted)
 
-    return list(range(len(files))), read, [path.name for path in files]
+    return Source(range(len(files)), [path.name for path in files], read)
 
 
-def of_video(path: Path):
-    """Seconds, reader and names of a video's frames; all are counted, because what a file says of their number is often wrong."""
+def of_video(path: Path) -> Source:
+    """A video; DataError where it cannot be read. All frames are counted: what a file says of their number is often wrong."""
     times = [seconds for seconds, _ in tqdm(decoded(path), desc="Looking through the video", unit="frame")]
     if not times:
         raise DataError(f"{path}: cannot be read as a video; convert it, e.g. by ffmpeg -i {path.name} video.mp4")
@@ -134,7 +155,7 @@ def of_video(path: Path):
                     raise DataError(f"{path}: frame {index} cannot be decoded; cut it out by --start and --end")
                 yield index, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
-    return times, read, [f"{seconds:.3f} s" for seconds in times]
+    return Source(times, [f"{seconds:.3f} s" for seconds in times], read)
 
 
 def decoded(path: Path) -> Iterator[tuple[float, cv2.VideoCapture]]:

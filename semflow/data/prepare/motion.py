@@ -39,23 +39,22 @@ def unexplained(fit: StaticFit, cameras: Cameras, frame: int) -> Tensor:
     return torch.where(fit.seen > 0, error, torch.nan).view(cameras.height, cameras.width)
 
 
-def median_error(fits: list[StaticFit], cameras: Cameras) -> float:
-    """Pixels by which points at rest do not explain the flows, median over the pixels of all frames that are seen in another."""
-    return float(torch.stack([unexplained(fit, cameras, frame) for frame, fit in enumerate(fits)]).nanmedian())
+def errors_of(fits: list[StaticFit], cameras: Cameras) -> Tensor:
+    """(T, H, W) pixels of error of the static points of all frames, see `unexplained`; their median says how good cameras are."""
+    return torch.stack([unexplained(fit, cameras, frame) for frame, fit in enumerate(fits)])
 
 
-def motion_masks(fits: list[StaticFit], flows: dict[tuple[int, int], Flow], cameras: Cameras) -> np.ndarray:
-    """(T, H, W) bool: what moves, rather a little too large than too small.
+def motion_masks(errors: Tensor, flows: dict[tuple[int, int], Flow]) -> np.ndarray:
+    """(T, H, W) bool from errors (T, H, W): what moves, rather a little too large than too small.
 
     Frames vote: a pixel moves if in most of the frames in which it is seen no point at rest explains its flows. What moves just
     as the parallax of a point at rest is not found.
     """
-    errors = torch.stack([unexplained(fit, cameras, frame) for frame, fit in enumerate(fits)])
-    scale = cameras.width / REFERENCE_WIDTH
+    scale = errors.shape[2] / REFERENCE_WIDTH
     limit = max(MOVED * scale, min(NOISE * float(errors.nanmedian()), LOUDEST * scale))
     known = ~errors.isnan()
     ballots = torch.stack([known & (errors > limit), known], dim=-1).float()  # (T, H, W, 2): for moving, and in all
-    return np.stack([cleaned(along_flows(ballots, flows, frame).numpy(), scale) for frame in range(len(fits))])
+    return np.stack([cleaned(along_flows(ballots, flows, frame).numpy(), scale) for frame in range(len(errors))])
 
 
 def along_flows(values: Tensor, flows: dict[tuple[int, int], Flow], frame: int) -> Tensor:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from semflow.data.images import describe
-from semflow.data.label_map import FOREGROUND, LABELMAP, labelmap_text
+from semflow.data.label_map import check_class_files, class_files
 from semflow.data.prepare.disparity import inverse_depths
-from semflow.data.prepare.filming import Look, film, look_at
+from semflow.data.prepare.filming import Look, film
 from semflow.data.prepare.flow import raft_flow
 from semflow.data.prepare.frames import Frames, read_frames
 from semflow.data.prepare.settings import PrepareSettings
@@ -38,14 +38,13 @@ def prepare_scene(settings: PrepareSettings, say: Callable[[str], None] = print)
     folder = settings.root / settings.scene
     if folder.exists() and not settings.overwrite:
         raise DataError(f"{folder}: already exists; choose another name, or say --overwrite to move it aside")
-    if settings.label_moving:
-        check_classes(settings.root)
+    classes = class_files(settings.root, MOVING_CLASSES, ["moving"]) if settings.label_moving else {}
+    check_class_files(classes, "background and moving")
     raft = raft_flow(settings.raft_weights, settings.device) if settings.raft_weights else None
     frames = read_frames(settings.source, settings.frames, settings.start, settings.end,
                          None if settings.colmap else settings.height)
     say(f"frames: {len(frames.images)} of {frames.available} of {settings.source}, {describe(frames.images[0].shape[:2])}")
-    look = film(settings, frames, say)
-    look = look_at(look.filmed, raft) if raft else look
+    look = film(settings, frames, raft, say)
     if look.error > POOR * look.filmed.map_size[1]:
         say(f"warning: these cameras explain half of the flow to {look.error:.1f} pixels only; masks and depth will be poor, and "
             "so will be what is trained on them")
@@ -55,8 +54,8 @@ def prepare_scene(settings: PrepareSettings, say: Callable[[str], None] = print)
         write_json(target / "prepare.json", record(settings, frames, look))
         if folder.exists():
             say(f"the old {folder} is now {move_aside(folder)}")
-    if settings.label_moving:
-        write_classes(settings.root)
+    for path, text in classes.items():
+        write_text(path, text)
     return folder
 
 
@@ -86,21 +85,3 @@ def write_scene(folder: Path, look: Look, label_moving: bool, say: Callable[[str
         if label_moving:
             colours = np.array(list(MOVING_CLASSES.values()), dtype=np.uint8)
             write_image(folder / "SegmentationClass_train" / f"{frame:03d}.png", colours[mask.astype(int)])
-
-
-def class_texts() -> dict[str, str]:
-    """Name -> text of the two files of classes."""
-    return {LABELMAP: labelmap_text(MOVING_CLASSES), FOREGROUND: "moving\n"}
-
-
-def check_classes(root: Path) -> None:
-    """Raise DataError where a root has other classes than background and moving."""
-    for name, text in class_texts().items():
-        if (root / name).exists() and (root / name).read_text(encoding="utf-8", errors="replace") != text:
-            raise DataError(f"{root / name}: holds other classes than background and moving; choose another root, or label by hand")
-
-
-def write_classes(root: Path) -> None:
-    """Write the two classes, background and moving, of a root."""
-    for name, text in class_texts().items():
-        write_text(root / name, text)

@@ -16,8 +16,3 @@ CLASSES: dict[str, tuple[int, int, int]] = {
 }
 MOVING = ("balloon", "ball", "crate", "flag")
 CLASS_IDS = {name: number for number, name in enumerate(CLASSES)}
-
-
-def foreground_text() -> str:
-    """Contents of foreground_object.txt."""
-    return "\n".join(MOVING) + "\n"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from semflow.data.label_map import labelmap_text
-from semflow.data.synthetic.classes import CLASSES, foreground_text
+from semflow.data.label_map import check_class_files, class_files
+from semflow.data.synthetic.classes import CLASSES, MOVING
 from semflow.data.synthetic.scene import SceneSpec
 from semflow.geometry.cameras import Cameras
 from semflow.geometry.poses import llff_rows
 from semflow.utils.errors import DataError
+from semflow.utils.files import write_text
 
 MAKER = "semflow synthetic scene"
 
@@ -25,18 +25,14 @@ def write_shared_files(root: Path) -> None:
     Raises:
         DataError: one of them exists with other contents, or the root cannot be a folder.
     """
-    texts = {root / "labelmap.txt": labelmap_text(CLASSES), root / "foreground_object.txt": foreground_text()}
+    texts = class_files(root, CLASSES, MOVING)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{root}: cannot be made a folder ({error.strerror}); choose another root") from error
+    check_class_files(texts, "the synthetic scenes")
     for path, text in texts.items():
-        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise DataError(f"{path}: holds other classes than the synthetic scenes; choose another root folder")
-    for path, text in texts.items():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, text)
 
 
 def check_target(folder: Path, overwrite: bool) -> None:

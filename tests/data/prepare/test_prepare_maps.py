@@ -10,7 +10,7 @@ from semflow.data.prepare import flow as flow_module
 from semflow.data.prepare.adjustment import adjusted, moved
 from semflow.data.prepare.disparity import along_time, inverse_depths, spread, standing
 from semflow.data.prepare.flow import Flow, dis_flow, flows_between, raft_flow
-from semflow.data.prepare.motion import cleaned, fit_frames, median_error, motion_masks, unexplained
+from semflow.data.prepare.motion import cleaned, errors_of, fit_frames, motion_masks, unexplained
 from semflow.geometry.cameras import Cameras
 from semflow.utils.errors import CheckpointError
 
@@ -55,7 +55,7 @@ def truth() -> np.ndarray:
 
 def masks_of(found: dict) -> np.ndarray:
     cameras = row_of_cameras()
-    return motion_masks(fit_frames(found, cameras), found, cameras)
+    return motion_masks(errors_of(fit_frames(found, cameras), cameras), found)
 
 
 @pytest.mark.parametrize("motion", [(0.0, 3.0), (2.0, -2.0), (15.0, 0.0)])
@@ -240,7 +240,7 @@ def test_a_far_background_is_far_and_at_rest():
     for (here, there), flow in found.items():
         flow.vectors[:40] *= WALL / 200
     fits = fit_frames(found, cameras)
-    motion = motion_masks(fits, found, cameras)
+    motion = motion_masks(errors_of(fits, cameras), found)
     assert not motion.any()
     for depth in inverse_depths(fits, found, cameras, motion, [np.full((H, W, 3), 120, np.uint8)] * T):
         np.testing.assert_allclose(depth[:36], 1 / 200, atol=2e-3)
@@ -261,7 +261,7 @@ def test_cameras_are_adjusted_to_the_flow_and_what_moves_does_not_matter():
     turn, move = (torch.randn(T, 3, generator=generator) for _ in range(2))
     wrong = moved(true, 0.005 * turn, 0.1 * move)
     again = adjusted(wrong, found)
-    errors = [median_error(fit_frames(found, cameras), cameras) for cameras in (wrong, again)]
+    errors = [float(errors_of(fit_frames(found, cameras), cameras).nanmedian()) for cameras in (wrong, again)]
     assert errors[0] > 1.0 and errors[1] < 0.1
     relative = [cameras.c2w[0, :, :3].T @ cameras.c2w[-1, :, :3] for cameras in (true, wrong, again)]
     degrees = [float(torch.rad2deg(torch.acos(((relative[0].T @ other).trace().clamp(max=3) - 1) / 2))) for other in relative[1:]]
